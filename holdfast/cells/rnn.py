@@ -1,0 +1,24 @@
+"""The plain recurrent networks, as in `torch.nn.RNN`."""
+
+from __future__ import annotations
+
+from holdfast.compiler.cell import cell
+from holdfast.compiler.ops import relu, tanh
+
+
+@cell(gates="a")
+def rnn(a):
+    """Plain recurrent network with tanh: Elman 1990.
+
+    h = tanh(W x + R h_prev + b)
+    """
+    return tanh(a)
+
+
+@cell(gates="a")
+def rnn_relu(a):
+    """Plain recurrent network with rectified units, as `torch.nn.RNN(nonlinearity="relu")`.
+
+    h = relu(W x + R h_prev + b)
+    """
+    return relu(a)

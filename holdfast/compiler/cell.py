@@ -1,0 +1,214 @@
+"""Stage 1, define: `@cell` turns ten lines of mathematics into a `Cell`.
+
+Input: the user's function and what it declares (gates, states, per-unit weights). Output: a frozen
+`Cell`, traced and checked at definition time, so a wrong definition is refused where it is written.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from holdfast.compiler.graph import Graph
+from holdfast.compiler.trace import Accumulator, Gate, Trace, definition_place, trace
+from holdfast.errors import CellError, Place
+
+FULL = "W x + R h + b"
+"""The terms of a gate that declares none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A recurrent cell: its gates, its states, its per-unit weights and its mathematics.
+
+    Made by `@cell`; layers take it, `holdfast show` prints its stages.
+    """
+
+    name: str
+    gates: tuple[Gate, ...]
+    states: tuple[str, ...]
+    weights: tuple[str, ...]
+    """Per-unit weights, including those that the terms `u*h` and a lone `b` declare."""
+    function: Callable[..., Any] = field(repr=False)
+    traced: Trace = field(repr=False)
+
+    @property
+    def graph(self) -> Graph:
+        """The step graph: outputs `h` and each state."""
+        return self.traced.graph
+
+    @property
+    def accumulators(self) -> tuple[Accumulator, ...]:
+        """The affine sums of a step, in the order in which every target keeps them."""
+        return self.traced.accumulators
+
+    @property
+    def doc(self) -> str:
+        """The docstring: what the cell is and where it comes from."""
+        return inspect.getdoc(self.function) or ""
+
+    @cached_property
+    def source(self) -> str:
+        """The definition as the user wrote it, or a note that it is not available."""
+        try:
+            return inspect.getsource(self.function)
+        except (OSError, TypeError):
+            return f"# the source of {self.name} is not available\n"
+
+    @cached_property
+    def key(self) -> str:
+        """A name for this exact mathematics: equal for equal gates, states, weights and graph."""
+        return self.traced.key(self.gates, self.states, self.weights)
+
+    def shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+        """Parameter names and shapes, in the order and layout of `torch.nn.LSTM`.
+
+        >>> from holdfast.cells import lstm
+        >>> lstm.shapes(3, 5)["weight_ih"]
+        (20, 3)
+        """
+        rows = {
+            part: sum(getattr(acc, part) for acc in self.accumulators) * hidden_size
+            for part in ("x", "h", "bias_ih", "bias_hh")
+        }
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows["x"], input_size),
+            "weight_hh": (rows["h"], hidden_size),
+            "bias_ih": (rows["bias_ih"],),
+            "bias_hh": (rows["bias_hh"],),
+        }
+        shapes = {name: shape for name, shape in shapes.items() if shape[0]}
+        return shapes | {name: (hidden_size,) for name in self.weights}
+
+
+def cell(
+    *, gates: str | Mapping[str, str], state: str = "", weights: str = ""
+) -> Callable[[Callable[..., Any]], Cell]:
+    """Define a recurrent cell from its mathematics for one unit and one time step.
+
+    >>> from holdfast import cell, sigmoid, tanh
+    >>> @cell(gates="i f g o", state="c")
+    ... def plain(i, f, g, o, c):
+    ...     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    ...     return sigmoid(o) * tanh(c), c
+    >>> plain.states
+    ('c',)
+
+    The function's arguments are found by name: gates, states, weights and `h`, the previous output.
+    It returns the new `h`, then the new states in the order of `state`. Keyword-only arguments with
+    a number as default are constants.
+
+    Arguments:
+        gates: names of the affine pre-activations, each `W x + R h + b`; or a mapping from a name
+            to its terms, a sum of `W x`, `R h` (dense), `u*h` (per unit), `b` and numbers.
+            `n.input` is the `W x + b_ih` of gate n, `n.recurrent` its `R h + b_hh`.
+        state: names of the states besides `h`.
+        weights: names of per-unit weights (peepholes).
+
+    Errors: `CellError` with the file and line, for what the language cannot say.
+    """
+
+    def define(function: Callable[..., Any]) -> Cell:
+        place = definition_place(function)
+        declared = _parse_gates(gates, place)
+        states = tuple(state.split())
+        units = tuple(weights.split())
+        _check_names([gate.name for gate in declared], states, units, place)
+        _check_arguments(function, [gate.name for gate in declared], states, units, place)
+        traced = trace(function, declared, states, units)
+        _check_used(declared, traced, place)
+        lowered = tuple(gate.lowered for gate in declared if gate.lowered)
+        extra = tuple(name for names in lowered for name in names)
+        return Cell(function.__name__, declared, states, units + extra, function, traced)
+
+    return define
+
+
+def _parse_gates(gates: str | Mapping[str, str], place: Place | None) -> tuple[Gate, ...]:
+    terms = dict.fromkeys(gates.split(), FULL) if isinstance(gates, str) else dict(gates)
+    parsed = tuple(_parse_gate(name, text, place) for name, text in terms.items())
+    if not any(gate.input for gate in parsed):
+        raise CellError("no gate has the term `W x`, so the cell would not see its input", place)
+    return parsed
+
+
+def _parse_gate(name: str, text: str, place: Place | None) -> Gate:
+    terms = [re.sub(r"\s*\*\s*|\s+", " ", term.strip()) for term in text.split("+")]
+    constant = 0.0
+    for term in terms:
+        if term in ("W x", "R h", "u h", "b"):
+            continue
+        try:
+            constant += float(term.replace(" ", ""))
+        except ValueError:
+            raise CellError(
+                f"gate {name}: unknown term `{term}`; a gate is a sum of `W x`, `R h`, `u*h`, `b` "
+                f'and numbers, for example "{FULL}"',
+                place,
+            ) from None
+    named = [term for term in terms if term in ("W x", "R h", "u h", "b")]
+    if len(named) != len(set(named)):
+        raise CellError(f"gate {name}: a term stands twice in `{text}`", place)
+    if "R h" in named and "u h" in named:
+        raise CellError(f"gate {name}: take `R h` (dense) or `u*h` (per unit), not both", place)
+    return Gate(name, "W x" in named, "R h" in named, "u h" in named, "b" in named, constant)
+
+
+def _check_names(
+    gates: list[str], states: tuple[str, ...], weights: tuple[str, ...], place: Place | None
+) -> None:
+    names = [*gates, *states, *weights]
+    if "h" in names:
+        raise CellError(
+            "`h` is the output of the previous step and always there; name the gate or state "
+            "something else and take `h` as an argument where it is needed",
+            place,
+        )
+    for name in names:
+        if not name.isidentifier():
+            raise CellError(f"`{name}` is not a name", place)
+        if names.count(name) > 1:
+            raise CellError(f"`{name}` is declared twice among gates, states and weights", place)
+
+
+def _check_arguments(
+    function: Callable[..., Any],
+    gates: list[str],
+    states: tuple[str, ...],
+    weights: tuple[str, ...],
+    place: Place | None,
+) -> None:
+    known = [*gates, *states, *weights, "h"]
+    arguments: list[str] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and isinstance(parameter.default, (int, float)):
+            continue
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or name not in known:
+            raise CellError(
+                f"unknown argument `{name}`; expected some of {', '.join(known)}. Declare it in "
+                "@cell(gates=, state=, weights=), or give it a number as keyword-only default",
+                place,
+            )
+        arguments.append(name)
+    missing = [name for name in known if name not in arguments and name != "h"]
+    if missing:
+        kind = "state" if missing[0] in states else "weight" if missing[0] in weights else "gate"
+        raise CellError(
+            f"the {kind} `{missing[0]}` is declared but not an argument; add it to "
+            f"def {function.__name__}({', '.join([*arguments, missing[0]])})",
+            place,
+        )
+
+
+def _check_used(gates: tuple[Gate, ...], traced: Trace, place: Place | None) -> None:
+    leaves = {node.name for node in traced.graph.nodes() if node.leaf}
+    used = {accumulator.gate for accumulator in traced.accumulators if accumulator.leaf in leaves}
+    for gate in gates:
+        if gate.affine and gate.name not in used:
+            raise CellError(
+                f"the gate `{gate.name}` does not reach any result; use it or drop it", place
+            )

@@ -1,0 +1,419 @@
+"""The immutable expression graph of one time step, shared by every later stage.
+
+A `Node` is one value: a leaf (a gate's pre-activation, a previous state, a per-unit weight, an
+incoming gradient, a constant) or an operation on other nodes. Nodes are made by a `Builder`, which
+gives equal expressions the same node (common subexpressions are shared by construction), folds
+constants and keeps the user's source line. A node is also the symbol that a cell definition
+computes with, so arithmetic on nodes makes nodes, and what the language cannot say is refused here.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from holdfast.compiler.ops import OPS
+from holdfast.errors import CellError, Place
+
+LEAVES = ("gate", "state", "weight", "grad", "const")
+"""Kinds of leaves: pre-activation, previous state, per-unit weight, incoming gradient, number."""
+
+
+class Node:
+    """One value of a time step; what a cell definition computes with.
+
+    Arithmetic, comparison, `abs` and the functions of `holdfast.compiler.ops` make further nodes.
+    """
+
+    __slots__ = ("builder", "index", "inputs", "name", "op", "place", "value")
+
+    def __init__(
+        self,
+        builder: Builder,
+        op: str,
+        inputs: tuple[Node, ...] = (),
+        name: str = "",
+        value: float = 0.0,
+        place: Place | None = None,
+    ) -> None:
+        self.builder = builder
+        self.index = len(builder.nodes)
+        self.op = op
+        self.inputs = inputs
+        self.name = name
+        self.value = value
+        self.place = place
+
+    @property
+    def boolean(self) -> bool:
+        """Whether this is a condition, which only `where` may use."""
+        return self.op in OPS and OPS[self.op].boolean
+
+    @property
+    def leaf(self) -> bool:
+        """Whether this is an input of the step rather than the result of an operation."""
+        return self.op in LEAVES
+
+    @property
+    def input(self) -> Node:
+        """The part of a gate that comes from the input, `W x + b_ih`."""
+        return self.builder.part(self, "input")
+
+    @property
+    def recurrent(self) -> Node:
+        """The part of a gate that comes from the previous output, `R h + b_hh`."""
+        return self.builder.part(self, "recurrent")
+
+    def __repr__(self) -> str:
+        return f"<symbol {describe(self)}>"
+
+    __hash__ = object.__hash__
+
+    def __add__(self, other: Any) -> Node:
+        return self.builder.apply("add", (self, other))
+
+    def __radd__(self, other: Any) -> Node:
+        return self.builder.apply("add", (other, self))
+
+    def __sub__(self, other: Any) -> Node:
+        return self.builder.apply("sub", (self, other))
+
+    def __rsub__(self, other: Any) -> Node:
+        return self.builder.apply("sub", (other, self))
+
+    def __mul__(self, other: Any) -> Node:
+        return self.builder.apply("mul", (self, other))
+
+    def __rmul__(self, other: Any) -> Node:
+        return self.builder.apply("mul", (other, self))
+
+    def __truediv__(self, other: Any) -> Node:
+        return self.builder.apply("div", (self, other))
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return self.builder.apply("div", (other, self))
+
+    def __neg__(self) -> Node:
+        return self.builder.apply("neg", (self,))
+
+    def __pos__(self) -> Node:
+        return self
+
+    def __abs__(self) -> Node:
+        return self.builder.apply("abs", (self,))
+
+    def __pow__(self, power: Any) -> Node:
+        if power == 2:
+            return self.builder.apply("square", (self,))
+        self._refuse(f"`** {power}` is not in the language", "use `** 2`, products, sqrt or exp")
+
+    def __lt__(self, other: Any) -> Node:
+        return self.builder.apply("lt", (self, other))
+
+    def __le__(self, other: Any) -> Node:
+        return self.builder.apply("le", (self, other))
+
+    def __gt__(self, other: Any) -> Node:
+        return self.builder.apply("gt", (self, other))
+
+    def __ge__(self, other: Any) -> Node:
+        return self.builder.apply("ge", (self, other))
+
+    def __eq__(self, other: object) -> Any:
+        return self.builder.apply("eq", (self, other))
+
+    def __ne__(self, other: object) -> Any:
+        return self.builder.apply("ne", (self, other))
+
+    def _refuse(self, problem: str, remedy: str) -> NoReturn:
+        raise CellError(f"{problem}; {remedy}", self.builder.locate())
+
+    def __bool__(self) -> NoReturn:
+        self._refuse(
+            "Python `if`, `and`, `or`, `not`, `min`, `max` and `while` cannot decide on a symbol",
+            "write where(condition, value, other), maximum(x, y) or minimum(x, y)",
+        )
+
+    def __float__(self) -> NoReturn:
+        self._refuse(
+            "a symbol has no number yet, so `float` and the functions of `math` do not apply",
+            "use sigmoid, tanh, exp, log, sqrt ... from holdfast",
+        )
+
+    __int__ = __index__ = __complex__ = __float__
+
+    def _in_place(self, other: Any) -> NoReturn:
+        self._refuse(
+            "a symbol is never changed in place", "write `c = c + ...` instead of `c += ...`"
+        )
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = _in_place
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        self._refuse("a symbol is never changed in place", "bind the new value to a name")
+
+    def __getitem__(self, key: Any) -> NoReturn:
+        self._refuse(
+            "a symbol stands for every unit at once and cannot be indexed",
+            "write the same mathematics for all units",
+        )
+
+    def __iter__(self) -> NoReturn:
+        self._refuse("a symbol cannot be iterated over", "name each state and gate as an argument")
+
+    def __matmul__(self, other: Any) -> NoReturn:
+        self._refuse(
+            "`@` is not in the language: products with matrices belong to the gates",
+            'declare a gate, for example gates={"i": "W x + R h + b"}',
+        )
+
+    __rmatmul__ = __matmul__
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse("NumPy does not know symbols", "use the functions of holdfast instead")
+
+    def __array_ufunc__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse("NumPy does not know symbols", "use the functions of holdfast instead")
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, kinds: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> NoReturn:
+        node = next(value for value in args if isinstance(value, Node))
+        name = getattr(function, "__name__", str(function))
+        node._refuse(f"torch.{name} does not know symbols", f"use holdfast.{name} if there is one")
+
+
+class Builder:
+    """Makes nodes: equal expressions once, constants folded, each with the user's place."""
+
+    def __init__(self, code: types.CodeType | None = None, locate: Callable[[], Any] | None = None):
+        self.nodes: list[Node] = []
+        self.parts: dict[Node, Mapping[str, Node]] = {}
+        self.split: set[str] = set()
+        self.code = code
+        self._locate = locate
+        self._known: dict[tuple[Any, ...], Node] = {}
+
+    def locate(self) -> Place | None:
+        """The user's place that is being executed, if a definition is being traced."""
+        return self._locate() if self._locate else None
+
+    def part(self, node: Node, part: str) -> Node:
+        """The input or the recurrent part of a gate that has both."""
+        parts = self.parts.get(node)
+        if parts is None or part not in parts:
+            problem = f"`.{part}` belongs to a gate with the terms `W x` and `R h`"
+            raise CellError(f"{problem}; this is {describe(node)}", self.locate())
+        if node.leaf:
+            self.split.add(node.name)
+        return parts[part]
+
+    def leaf(self, op: str, name: str) -> Node:
+        """An input of the step: `gate`, `state`, `weight` or `grad`."""
+        return self._make(op, (), name=name)
+
+    def const(self, value: float) -> Node:
+        """A number."""
+        return self._make("const", (), value=float(value))
+
+    def apply(self, op: str, values: Iterable[Any]) -> Node:
+        """The operation on nodes and numbers, simplified where that changes no value."""
+        inputs = tuple(self._as_node(op, value) for value in values)
+        self._check_kinds(op, inputs)
+        if all(node.op == "const" for node in inputs):
+            return self.const(OPS[op].fold(*(node.value for node in inputs)))
+        if OPS[op].commutes and inputs[0].index > inputs[1].index:
+            inputs = inputs[::-1]
+        simpler = self._simplify(op, inputs)
+        return self._make(op, inputs) if simpler is None else simpler
+
+    def _as_node(self, op: str, value: Any) -> Node:
+        if isinstance(value, Node):
+            if value.builder is not self:
+                raise CellError("a symbol of another definition was used", self.locate())
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return self.const(value)
+        got = type(value).__name__
+        raise CellError(
+            f"{op} got a {got}; expected a symbol or a number. A cell computes with its gates, "
+            "states and weights only: declare what it needs in @cell(gates=, state=, weights=)",
+            self.locate(),
+        )
+
+    def _check_kinds(self, op: str, inputs: tuple[Node, ...]) -> None:
+        if len(inputs) != OPS[op].arity:
+            raise CellError(f"{op} takes {OPS[op].arity} values, got {len(inputs)}", self.locate())
+        for position, node in enumerate(inputs):
+            wanted = op == "where" and position == 0
+            constant = wanted and node.op == "const"
+            if node.boolean != wanted and not constant:
+                problem = (
+                    "a condition was used as a number"
+                    if node.boolean
+                    else ("where() needs a comparison first")
+                )
+                raise CellError(f"{problem}; write where(a > b, value, other)", self.locate())
+
+    def _make(self, op: str, inputs: tuple[Node, ...], name: str = "", value: float = 0.0) -> Node:
+        sign = math.copysign(1.0, value)
+        shown = "nan" if math.isnan(value) else value
+        key = (op, tuple(node.index for node in inputs), name, shown, sign)
+        if key not in self._known:
+            node = Node(self, op, inputs, name, value, None if op in LEAVES else self.locate())
+            self.nodes.append(node)
+            self._known[key] = node
+        return self._known[key]
+
+    def _simplify(self, op: str, inputs: tuple[Node, ...]) -> Node | None:
+        rule = _RULES.get(op)
+        return rule(self, *inputs) if rule else None
+
+
+def _is(node: Node, value: float) -> bool:
+    return node.op == "const" and node.value == value
+
+
+def _add(builder: Builder, x: Node, y: Node) -> Node | None:
+    for this, other in ((x, y), (y, x)):
+        if _is(this, 0.0):
+            return other
+        if this.op == "neg":
+            return builder.apply("sub", (other, this.inputs[0]))
+    return None
+
+
+def _sub(builder: Builder, x: Node, y: Node) -> Node | None:
+    if _is(y, 0.0):
+        return x
+    if _is(x, 0.0):
+        return builder.apply("neg", (y,))
+    if y.op == "neg":
+        return builder.apply("add", (x, y.inputs[0]))
+    return None
+
+
+def _mul(builder: Builder, x: Node, y: Node) -> Node | None:
+    for this, other in ((x, y), (y, x)):
+        if _is(this, 0.0):
+            return builder.const(0.0)
+        if _is(this, 1.0):
+            return other
+        if _is(this, -1.0):
+            return builder.apply("neg", (other,))
+        if this.op == "neg":
+            return builder.apply("neg", (builder.apply("mul", (this.inputs[0], other)),))
+    if x is y:
+        return builder.apply("square", (x,))
+    return None
+
+
+def _div(builder: Builder, x: Node, y: Node) -> Node | None:
+    if _is(y, 1.0):
+        return x
+    if _is(x, 0.0):
+        return builder.const(0.0)
+    return None
+
+
+def _neg(builder: Builder, x: Node) -> Node | None:
+    return x.inputs[0] if x.op == "neg" else None
+
+
+def _where(builder: Builder, condition: Node, x: Node, y: Node) -> Node | None:
+    if condition.op == "const":
+        return x if condition.value else y
+    return x if x is y else None
+
+
+_RULES: dict[str, Callable[..., Node | None]] = {
+    "add": _add,
+    "sub": _sub,
+    "mul": _mul,
+    "div": _div,
+    "neg": _neg,
+    "where": _where,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Named results over the nodes of one builder; immutable, printable.
+
+    `outputs` maps a result's name (`h`, `c`, `d_gate i` ...) to its node.
+    """
+
+    outputs: Mapping[str, Node]
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node the outputs need, inputs before users."""
+        return reach(self.outputs.values())
+
+    def leaves(self, op: str) -> tuple[Node, ...]:
+        """The leaves of one kind, in the order they were made."""
+        return tuple(node for node in self.nodes() if node.op == op)
+
+    def text(self) -> str:
+        """The graph as assignments, one a line, each with the line it came from."""
+        names = name_nodes(self.nodes())
+        lines = [
+            f"{names[node]} = {spell(node, names)}" + (f"  # {node.place}" if node.place else "")
+            for node in self.nodes()
+            if not node.leaf
+        ]
+        results = [f"return {name} = {names[node]}" for name, node in self.outputs.items()]
+        return "\n".join([*lines, *results]) + "\n"
+
+
+def reach(roots: Iterable[Node], stop: Iterable[Node] = ()) -> tuple[Node, ...]:
+    """The nodes that roots depend on, without going past `stop`, inputs before users."""
+    seen: set[Node] = set()
+    closed = set(stop)
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node not in closed:
+            stack.extend(node.inputs)
+    return tuple(sorted(seen, key=lambda node: node.index))
+
+
+def name_nodes(nodes: Iterable[Node]) -> dict[Node, str]:
+    """A distinct name for each node: the user's where a line assigned it, t1, t2 ... elsewhere."""
+    names: dict[Node, str] = {}
+    taken: set[str] = set()
+    for node in nodes:
+        name = describe(node) if node.leaf else node.name
+        if not name or (name in taken and not node.leaf):
+            stem = name or "t"
+            number = 2 if name else 1
+            while f"{stem}{number}" in taken:
+                number += 1
+            name = f"{stem}{number}"
+        taken.add(name)
+        names[node] = name
+    return names
+
+
+def describe(node: Node) -> str:
+    """A node in words: a leaf's kind and name, a constant's value, an operation's name."""
+    if node.op == "const":
+        return f"{node.value:.9g}" if math.isfinite(node.value) else str(node.value)
+    if node.op == "state":
+        return f"{node.name}_prev"
+    return node.name if node.leaf else node.op
+
+
+def spell(node: Node, names: Mapping[Node, str]) -> str:
+    """One operation as text, with infix symbols where the operation has one."""
+    inputs = [names[child] for child in node.inputs]
+    op = OPS[node.op]
+    if op.infix:
+        return f" {op.infix} ".join(inputs)
+    return f"-{inputs[0]}" if node.op == "neg" else f"{node.op}({', '.join(inputs)})"

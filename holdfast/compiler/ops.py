@@ -1,0 +1,281 @@
+"""The one table of operations: arity, cost, constant folding and derivative.
+
+Adding an operation is a row here plus one spelling per target (`emit/eager.py`, `emit/llvm_math.py`);
+the tests walk the table and name what was forgotten.
+
+A derivative gets the gradient `d` of the result, the result `y` and the inputs, and returns one
+gradient per input (`None` where there is none). It is written with the operations of this table, so
+the backward graph is made of the same rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.compiler.graph import Node
+
+    Value = Node | float
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: what it is called, how much it costs, how it folds and differentiates."""
+
+    name: str
+    arity: int
+    cost: int
+    """Vector instructions, roughly; an addition is 1. The plan weighs recomputing against saving."""
+    fold: Callable[..., Any]
+    """The operation on Python numbers, for constants."""
+    derivative: Callable[..., tuple[Any, ...]] | None
+    infix: str = ""
+    boolean: bool = False
+    """The result is a condition: it may only be an input of `where`."""
+    commutes: bool = False
+
+
+def apply(name: str, *values: Value) -> Any:
+    """The operation on symbols (a new node) or, when all values are numbers, a number.
+
+    >>> apply("add", 1.0, 2.0)
+    3.0
+    """
+    for value in values:
+        builder = getattr(value, "builder", None)
+        if builder is not None:
+            return builder.apply(name, values)
+    return OPS[name].fold(*values)
+
+
+def sigmoid(x: Value) -> Any:
+    """The logistic function 1 / (1 + exp(-x)).
+
+    >>> sigmoid(0.0)
+    0.5
+    """
+    return apply("sigmoid", x)
+
+
+def tanh(x: Value) -> Any:
+    """The hyperbolic tangent.
+
+    >>> tanh(0.0)
+    0.0
+    """
+    return apply("tanh", x)
+
+
+def exp(x: Value) -> Any:
+    """e to the power x.
+
+    >>> exp(0.0)
+    1.0
+    """
+    return apply("exp", x)
+
+
+def log(x: Value) -> Any:
+    """The natural logarithm; -inf at 0, NaN below.
+
+    >>> log(1.0)
+    0.0
+    """
+    return apply("log", x)
+
+
+def sqrt(x: Value) -> Any:
+    """The square root; NaN below 0.
+
+    >>> sqrt(4.0)
+    2.0
+    """
+    return apply("sqrt", x)
+
+
+def relu(x: Value) -> Any:
+    """max(x, 0).
+
+    >>> relu(-2.0)
+    0.0
+    """
+    return apply("relu", x)
+
+
+def absolute(x: Value) -> Any:
+    """The absolute value; the built-in `abs` works too.
+
+    >>> absolute(-2.0)
+    2.0
+    """
+    return apply("abs", x)
+
+
+def square(x: Value) -> Any:
+    """x times x; `x ** 2` is the same.
+
+    >>> square(3.0)
+    9.0
+    """
+    return apply("square", x)
+
+
+def softplus(x: Value) -> Any:
+    """log(1 + exp(x)), without overflow.
+
+    >>> round(softplus(0.0), 6)
+    0.693147
+    """
+    return apply("softplus", x)
+
+
+def hard_sigmoid(x: Value) -> Any:
+    """x / 6 + 1/2, clipped to 0 and 1 (as `torch.nn.functional.hardsigmoid`).
+
+    >>> hard_sigmoid(3.0)
+    1.0
+    """
+    return apply("hard_sigmoid", x)
+
+
+def hard_tanh(x: Value) -> Any:
+    """x clipped to -1 and 1.
+
+    >>> hard_tanh(5.0)
+    1.0
+    """
+    return apply("hard_tanh", x)
+
+
+def maximum(x: Value, y: Value) -> Any:
+    """The larger of two; the gradient is halved between equal ones, as in PyTorch.
+
+    >>> maximum(1.0, 2.0)
+    2.0
+    """
+    return apply("max", x, y)
+
+
+def minimum(x: Value, y: Value) -> Any:
+    """The smaller of two; the gradient is halved between equal ones, as in PyTorch.
+
+    >>> minimum(1.0, 2.0)
+    1.0
+    """
+    return apply("min", x, y)
+
+
+def where(condition: Any, x: Value, y: Value) -> Any:
+    """x where the condition holds, y elsewhere; what to write instead of `if`.
+
+    >>> where(1.0 > 0.5, 1.0, 2.0)
+    1.0
+    """
+    return apply("where", condition, x, y)
+
+
+def _split(d: Any, first: Any, second: Any) -> tuple[Any, Any]:
+    """Gradients of max and min: all to the winner, half to each of two equals."""
+    wins = apply("gt", first, second)
+    ties = apply("eq", first, second)
+    half = 0.5 * d
+    return where(wins, d, where(ties, half, 0.0)), where(wins, 0.0, where(ties, half, d))
+
+
+def _within(d: Any, x: Any, low: float, high: float) -> Any:
+    return where(apply("gt", x, low), where(apply("lt", x, high), d, 0.0), 0.0)
+
+
+def _guard(function: Callable[[float], float], below: float) -> Callable[[float], float]:
+    """The function, with NaN outside its domain and infinity where Python would raise."""
+
+    def folded(x: float) -> float:
+        if x < below:
+            return math.nan
+        try:
+            return function(x)
+        except OverflowError:
+            return math.inf
+
+    return folded
+
+
+def _fold_div(x: float, y: float) -> float:
+    if y != 0.0:
+        return x / y
+    return math.nan if x == 0.0 else math.copysign(math.inf, x) * math.copysign(1.0, y)
+
+
+def _fold_log(x: float) -> float:
+    return -math.inf if x == 0.0 else _guard(math.log, 0.0)(x)
+
+
+def _fold_sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0.0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+def _fold_softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def _compare(name: str, infix: str, fold: Callable[[Any, Any], bool], commutes: bool = False) -> Op:
+    return Op(name, 2, 1, fold, None, infix=infix, boolean=True, commutes=commutes)
+
+
+_TABLE = (
+    Op("add", 2, 1, lambda x, y: x + y, lambda d, z, x, y: (d, d), "+", commutes=True),
+    Op("sub", 2, 1, lambda x, y: x - y, lambda d, z, x, y: (d, -d), "-"),
+    Op("mul", 2, 1, lambda x, y: x * y, lambda d, z, x, y: (d * y, d * x), "*", commutes=True),
+    Op("div", 2, 4, _fold_div, lambda d, z, x, y: (d / y, -((d / y) * z)), "/"),
+    Op("neg", 1, 1, lambda x: -x, lambda d, y, x: (-d,)),
+    Op("sigmoid", 1, 14, _fold_sigmoid, lambda d, y, x: (d * (y * (1.0 - y)),)),
+    Op("tanh", 1, 15, math.tanh, lambda d, y, x: (d * (1.0 - square(y)),)),
+    Op("exp", 1, 12, _guard(math.exp, -math.inf), lambda d, y, x: (d * y,)),
+    Op("log", 1, 16, _fold_log, lambda d, y, x: (d / x,)),
+    Op("sqrt", 1, 6, _guard(math.sqrt, 0.0), lambda d, y, x: (d / (2.0 * y),)),
+    Op("relu", 1, 1, lambda x: max(x, 0.0), lambda d, y, x: (where(y > 0.0, d, 0.0),)),
+    Op(
+        "abs",
+        1,
+        1,
+        abs,
+        lambda d, y, x: (where(x > 0.0, d, where(apply("lt", x, 0.0), -d, 0.0)),),
+    ),
+    Op("max", 2, 1, max, lambda d, z, x, y: _split(d, x, y), commutes=True),
+    Op("min", 2, 1, min, lambda d, z, x, y: _split(d, y, x), commutes=True),
+    Op("square", 1, 1, lambda x: x * x, lambda d, y, x: (2.0 * d * x,)),
+    Op("softplus", 1, 24, _fold_softplus, lambda d, y, x: (d * sigmoid(x),)),
+    Op(
+        "hard_sigmoid",
+        1,
+        3,
+        lambda x: min(max(x / 6.0 + 0.5, 0.0), 1.0),
+        lambda d, y, x: (_within(d * (1.0 / 6.0), x, -3.0, 3.0),),
+    ),
+    Op(
+        "hard_tanh",
+        1,
+        2,
+        lambda x: min(max(x, -1.0), 1.0),
+        lambda d, y, x: (_within(d, x, -1.0, 1.0),),
+    ),
+    Op(
+        "where",
+        3,
+        1,
+        lambda c, x, y: x if c else y,
+        lambda d, z, c, x, y: (None, where(c, d, 0.0), where(c, 0.0, d)),
+    ),
+    _compare("lt", "<", lambda x, y: x < y),
+    _compare("le", "<=", lambda x, y: x <= y),
+    _compare("gt", ">", lambda x, y: x > y),
+    _compare("ge", ">=", lambda x, y: x >= y),
+    _compare("eq", "==", lambda x, y: x == y, commutes=True),
+    _compare("ne", "!=", lambda x, y: x != y, commutes=True),
+)
+
+OPS: dict[str, Op] = {op.name: op for op in _TABLE}
+"""Every operation by name, in the order of the table."""

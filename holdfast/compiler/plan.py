@@ -1,0 +1,189 @@
+"""Stage 4, plan: what the forward pass keeps, what the backward pass computes again, and why.
+
+Input: the forward and the backward graph of one step. Output: a `Plan` with a text that gives the
+reason for every choice.
+
+Free for the backward pass are the previous states (their sequences are kept anyway), the outputs of
+the step (`h` is the layer's output; the states' sequences) and the per-unit weights. A
+pre-activation is never kept for free: it lives in registers. Of everything else, the plan keeps the
+set of values with the least total cost, where keeping a value costs `SAVE_COST` and computing one
+again costs what `ops.py` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from holdfast.compiler.differentiate import differentiate
+from holdfast.compiler.graph import Graph, Node, describe, name_nodes, reach, spell
+from holdfast.compiler.ops import OPS
+from holdfast.compiler.trace import Accumulator, Trace
+
+SAVE_COST = 20
+"""Writing and reading one vector through the caches, in vector additions."""
+
+_IMPOSSIBLE = 10**9
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How a cell's time loop is laid out in memory; every target follows it."""
+
+    forward: Graph
+    backward: Graph
+    accumulators: tuple[Accumulator, ...]
+    states: tuple[str, ...]
+    """States besides `h`; the sequence of each is kept for the backward pass."""
+    weights: tuple[str, ...]
+    saved: tuple[Node, ...]
+    recomputed: tuple[Node, ...]
+    reasons: tuple[str, ...]
+
+    @cached_property
+    def direct(self) -> bool:
+        """Whether some gradient reaches the previous `h` without passing a matrix."""
+        node = self.backward.outputs["d_state h"]
+        return not (node.op == "const" and node.value == 0.0)
+
+    @cached_property
+    def available(self) -> dict[Node, str]:
+        """Nodes the backward pass can load, with where from: `h`, `c`, `h_prev`, `c_prev`."""
+        found = {node: name for name, node in self.forward.outputs.items() if not node.leaf}
+        for leaf in self.forward.leaves("state"):
+            found[leaf] = f"{leaf.name}_prev"
+        return found
+
+    def text(self) -> str:
+        """The choices with their reasons, then the backward step as it runs."""
+        names = name_nodes(dict.fromkeys((*self.forward.nodes(), *self.backward.nodes())))
+        kept = {node: names[node] for node in self.saved}
+        lines = list(self.reasons)
+        for node in self.recomputed:
+            lines.append(f"recompute {names[node]} = {spell(node, names)}")
+        lines.append(f"store {', '.join(kept.values()) or 'nothing'} per row")
+        for name, node in self.backward.outputs.items():
+            lines.append(f"give {name} = {names[node]}")
+        return "\n".join(lines) + "\n"
+
+
+def plan(traced: Trace, states: tuple[str, ...], weights: tuple[str, ...]) -> Plan:
+    """Decide what the training forward keeps for the backward pass.
+
+    >>> from holdfast.cells import rnn
+    >>> plan(rnn.traced, rnn.states, rnn.weights).saved
+    ()
+    """
+    forward = traced.graph
+    gates = [accumulator.leaf for accumulator in traced.accumulators]
+    backward = differentiate(forward, gates, ("h", *states), weights)
+    wanted = _wanted(forward, backward)
+    free = _free(forward)
+    saved = _choose(wanted, free)
+    recomputed = _recomputed(wanted, saved | free)
+    reasons = _reasons(forward, traced.accumulators, states, wanted, saved, recomputed)
+    ordered = tuple(sorted(saved, key=lambda node: node.index))
+    return Plan(
+        forward,
+        backward,
+        traced.accumulators,
+        states,
+        weights,
+        ordered,
+        recomputed,
+        reasons,
+    )
+
+
+def _wanted(forward: Graph, backward: Graph) -> frozenset[Node]:
+    """Values of the forward step that the backward step reads."""
+    nodes = set(forward.nodes())
+    gradients = [node for node in backward.nodes() if node not in nodes]
+    read = {child for node in gradients for child in node.inputs if child in nodes}
+    return frozenset(read | {node for node in backward.outputs.values() if node in nodes})
+
+
+def _free(forward: Graph) -> frozenset[Node]:
+    leaves = {node for node in forward.nodes() if node.leaf and node.op != "gate"}
+    return frozenset(leaves | set(forward.outputs.values()))
+
+
+def _recomputed(wanted: Iterable[Node], known: frozenset[Node]) -> tuple[Node, ...]:
+    """What is computed again when `known` can be loaded."""
+    return tuple(node for node in reach(wanted, stop=known) if node not in known)
+
+
+def _cost(wanted: Iterable[Node], saved: frozenset[Node], free: frozenset[Node]) -> int:
+    total = SAVE_COST * len(saved)
+    for node in _recomputed(wanted, saved | free):
+        total += _IMPOSSIBLE if node.op == "gate" else OPS[node.op].cost
+    return total
+
+
+def _choose(wanted: frozenset[Node], free: frozenset[Node]) -> frozenset[Node]:
+    """The cheapest set to keep: improve by dropping one, or by swapping one for another."""
+    candidates = [node for node in reach(wanted, stop=free) if node not in free]
+    candidates = [node for node in candidates if not node.boolean]
+    saved = frozenset(node for node in candidates if node in wanted or node.op == "gate")
+    best = _cost(wanted, saved, free)
+    improved = True
+    while improved:
+        improved = False
+        for trial in _neighbors(saved, candidates):
+            cost = _cost(wanted, trial, free)
+            if cost < best:
+                saved, best, improved = trial, cost, True
+                break
+    return saved
+
+
+def _neighbors(saved: frozenset[Node], candidates: list[Node]) -> Iterable[frozenset[Node]]:
+    ordered = sorted(saved, key=lambda node: node.index)
+    for node in ordered:
+        yield saved - {node}
+    for node in candidates:
+        if node not in saved:
+            yield saved | {node}
+            for old in ordered:
+                yield saved - {old} | {node}
+    for position, first in enumerate(ordered):
+        for second in ordered[position + 1 :]:
+            for node in candidates:
+                yield saved - {first, second} | {node}
+
+
+def _reasons(
+    forward: Graph,
+    accumulators: tuple[Accumulator, ...],
+    states: tuple[str, ...],
+    wanted: frozenset[Node],
+    saved: frozenset[Node],
+    recomputed: tuple[Node, ...],
+) -> tuple[str, ...]:
+    names = name_nodes(forward.nodes())
+    inside = [accumulator.leaf for accumulator in accumulators if accumulator.h]
+    lines = [f"in the loop: W x + R h for {', '.join(a.leaf for a in accumulators)}, in registers"]
+    lines.append(f"in the loop, backward: d_h = d_gate R for {', '.join(inside) or 'no gate'}")
+    lines.append("after the loop: d_W, d_R and d_x, one large product each; biases in the loop")
+    for name in states:
+        lines.append(
+            f"keep the sequence of {name}: each step's {name} and {name}_prev come from it"
+        )
+    for node in sorted(saved, key=lambda node: node.index):
+        again = _recomputed([node], frozenset(saved - {node}) | _free(forward))
+        gates = [describe(leaf) for leaf in again if leaf.op == "gate"]
+        cost = sum(OPS[step.op].cost for step in again if not step.leaf)
+        if gates:
+            reason = f"again, it would need the pre-activation {gates[0]}, which is never stored"
+        else:
+            reason = f"again, it would cost {cost}, more than the {SAVE_COST} of keeping it"
+        lines.append(f"save {names[node]} = {_spell(node, names)}: {reason}")
+    for node in recomputed:
+        cost = OPS[node.op].cost
+        lines.append(f"do not save {names[node]}: computing it again costs {cost}")
+    return tuple(lines)
+
+
+def _spell(node: Node, names: dict[Node, str]) -> str:
+    return names[node] if node.leaf else spell(node, names)

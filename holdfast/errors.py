@@ -1,0 +1,94 @@
+"""Every exception Holdfast raises on purpose, each saying what was got, what was expected, what to do.
+
+HoldfastError
+├── CellError          a cell definition the language cannot say; names the user's line
+├── BuildError         a kernel that could not be emitted or assembled
+├── DataError          a table, column, row or series that cannot be used     (a ValueError too)
+├── ModelError         a model folder that cannot be read or written          (a ValueError too)
+└── MissingExtraError  an optional library that is not installed              (an ImportError too)
+
+HoldfastWarning        something works, but not as the user may expect
+└── CacheWarning       the kernel cache on disk is not used, and why
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class HoldfastError(Exception):
+    """Catch everything Holdfast raises on purpose."""
+
+
+class HoldfastWarning(UserWarning):
+    """Filter everything Holdfast warns about."""
+
+
+class CacheWarning(HoldfastWarning):
+    """The kernel cache on disk is not used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the user's source something was written: file, line, columns and the line's text.
+
+    >>> str(Place("peephole.py", 7))
+    'peephole.py:7'
+    """
+
+    file: str
+    line: int
+    column: int | None = None
+    end_column: int | None = None
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def excerpt(self) -> str:
+        """The source line with a caret under the expression, or nothing when there is no source."""
+        if not self.text:
+            return ""
+        stripped = self.text.lstrip()
+        shown = f"\n    {stripped}"
+        if self.column is None:
+            return shown
+        start = max(0, self.column - (len(self.text) - len(stripped)))
+        width = max(1, (self.end_column or self.column + 1) - self.column)
+        return f"{shown}\n    {' ' * start}{'^' * min(width, max(1, len(stripped) - start))}"
+
+
+class CellError(HoldfastError):
+    """A cell definition was refused; the message names the user's file and line and a remedy."""
+
+    def __init__(self, message: str, place: Place | None = None) -> None:
+        self.place = place
+        super().__init__(f"{place}: {message}{place.excerpt()}" if place else message)
+
+
+class BuildError(HoldfastError):
+    """A kernel could not be emitted or assembled for the processor that was asked for."""
+
+
+class DataError(HoldfastError, ValueError):
+    """The user's data cannot be used as it is; the message names the file, column or row."""
+
+
+class ModelError(HoldfastError, ValueError):
+    """A model folder cannot be read or written; the message names the file and what to do."""
+
+
+class MissingExtraError(HoldfastError, ImportError):
+    """An optional library is missing; the message names the extra that brings it.
+
+    >>> raise MissingExtraError("forecast", "skorch")
+    Traceback (most recent call last):
+    holdfast.errors.MissingExtraError: skorch is not installed; run: pip install "holdfast[forecast]"
+    """
+
+    def __init__(self, extra: str, package: str) -> None:
+        self.extra = extra
+        self.package = package
+        super().__init__(
+            f'{package} is not installed; run: pip install "holdfast[{extra}]"', name=package
+        )
