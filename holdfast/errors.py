@@ -1,4 +1,4 @@
-"""Every exception Holdfast raises on purpose, each saying what was got, what was expected, what to do.
+"""Every exception Holdfast raises on purpose: what was got, what was expected, what to do.
 
 HoldfastError
 ├── CellError          a cell definition the language cannot say; names the user's line
@@ -32,6 +32,8 @@ class CacheWarning(HoldfastWarning):
 class Place:
     """Where in the user's source something was written: file, line, columns and the line's text.
 
+    Columns count from 0 in UTF-8 bytes, as in Python's own tracebacks.
+
     >>> str(Place("peephole.py", 7))
     'peephole.py:7'
     """
@@ -53,9 +55,15 @@ class Place:
         shown = f"\n    {stripped}"
         if self.column is None:
             return shown
-        start = max(0, self.column - (len(self.text) - len(stripped)))
-        width = max(1, (self.end_column or self.column + 1) - self.column)
+        indent = len(self.text) - len(stripped)
+        start = max(0, self._characters(self.column) - indent)
+        width = self._characters(self.end_column or self.column + 1) - start - indent
+        width = max(1, width)
         return f"{shown}\n    {' ' * start}{'^' * min(width, max(1, len(stripped) - start))}"
+
+    def _characters(self, column: int) -> int:
+        """Python counts columns in bytes; a caret stands under characters."""
+        return len(self.text.encode()[:column].decode(errors="ignore"))
 
 
 class CellError(HoldfastError):
@@ -83,7 +91,7 @@ class MissingExtraError(HoldfastError, ImportError):
 
     >>> raise MissingExtraError("forecast", "skorch")
     Traceback (most recent call last):
-    holdfast.errors.MissingExtraError: skorch is not installed; run: pip install "holdfast[forecast]"
+    holdfast.errors.MissingExtraError: skorch is not installed; ...
     """
 
     def __init__(self, extra: str, package: str) -> None:

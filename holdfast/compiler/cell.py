@@ -20,6 +20,9 @@ from holdfast.errors import CellError, Place
 FULL = "W x + R h + b"
 """The terms of a gate that declares none."""
 
+MATRICES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+"""Parameter names that a per-unit weight cannot have."""
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -82,7 +85,7 @@ class Cell:
             "bias_hh": (rows["bias_hh"],),
         }
         shapes = {name: shape for name, shape in shapes.items() if shape[0]}
-        return shapes | {name: (hidden_size,) for name in self.weights}
+        return shapes | dict.fromkeys(self.weights, (hidden_size,))
 
 
 def cell(
@@ -117,20 +120,20 @@ def cell(
         declared = _parse_gates(gates, place)
         states = tuple(state.split())
         units = tuple(weights.split())
-        _check_names([gate.name for gate in declared], states, units, place)
+        lowered = tuple(name for gate in declared for name in gate.lowered)
+        _check_names([gate.name for gate in declared], states, units, lowered, place)
         _check_arguments(function, [gate.name for gate in declared], states, units, place)
         traced = trace(function, declared, states, units)
         _check_used(declared, traced, place)
-        lowered = tuple(gate.lowered for gate in declared if gate.lowered)
-        extra = tuple(name for names in lowered for name in names)
-        return Cell(function.__name__, declared, states, units + extra, function, traced)
+        return Cell(function.__name__, declared, states, units + lowered, function, traced)
 
     return define
 
 
 def _parse_gates(gates: str | Mapping[str, str], place: Place | None) -> tuple[Gate, ...]:
-    terms = dict.fromkeys(gates.split(), FULL) if isinstance(gates, str) else dict(gates)
-    parsed = tuple(_parse_gate(name, text, place) for name, text in terms.items())
+    named = gates.split() if isinstance(gates, str) else list(gates)
+    terms = dict.fromkeys(named, FULL) if isinstance(gates, str) else gates
+    parsed = tuple(_parse_gate(name, terms[name], place) for name in named)
     if not any(gate.input for gate in parsed):
         raise CellError("no gate has the term `W x`, so the cell would not see its input", place)
     return parsed
@@ -159,7 +162,11 @@ def _parse_gate(name: str, text: str, place: Place | None) -> Gate:
 
 
 def _check_names(
-    gates: list[str], states: tuple[str, ...], weights: tuple[str, ...], place: Place | None
+    gates: list[str],
+    states: tuple[str, ...],
+    weights: tuple[str, ...],
+    lowered: tuple[str, ...],
+    place: Place | None,
 ) -> None:
     names = [*gates, *states, *weights]
     if "h" in names:
@@ -173,6 +180,12 @@ def _check_names(
             raise CellError(f"`{name}` is not a name", place)
         if names.count(name) > 1:
             raise CellError(f"`{name}` is declared twice among gates, states and weights", place)
+    for name in weights:
+        if name in MATRICES or name in lowered:
+            taken = "a matrix or bias of the gates" if name in MATRICES else "a term of a gate"
+            raise CellError(
+                f"the weight `{name}` has the parameter name of {taken}; name it otherwise", place
+            )
 
 
 def _check_arguments(

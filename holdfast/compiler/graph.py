@@ -106,9 +106,12 @@ class Node:
         return self.builder.apply("abs", (self,))
 
     def __pow__(self, power: Any) -> Node:
-        if power == 2:
+        if isinstance(power, (int, float)) and power == 2:
             return self.builder.apply("square", (self,))
         self._refuse(f"`** {power}` is not in the language", "use `** 2`, products, sqrt or exp")
+
+    def __rpow__(self, base: Any) -> NoReturn:
+        self._refuse(f"`{base} **` is not in the language", "write exp(log(base) * exponent)")
 
     def __lt__(self, other: Any) -> Node:
         return self.builder.apply("lt", (self, other))
@@ -172,6 +175,25 @@ class Node:
 
     __rmatmul__ = __matmul__
 
+    def _no_operator(self, *others: Any) -> NoReturn:
+        self._refuse(
+            "`//`, `%`, `&`, `|`, `^`, `~`, `<<`, `>>` and rounding are not in the language",
+            "use + - * /, nest where(condition, value, other) for several conditions",
+        )
+
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = _no_operator
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _no_operator
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _no_operator
+    __round__ = __floor__ = __ceil__ = __trunc__ = _no_operator
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self._refuse(
+            f"a symbol has no attribute or method `{name}`",
+            "write a function of it, such as tanh(x); a gate has `.input` and `.recurrent`",
+        )
+
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse("NumPy does not know symbols", "use the functions of holdfast instead")
 
@@ -182,9 +204,24 @@ class Node:
     def __torch_function__(
         cls, function: Any, kinds: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> NoReturn:
-        node = next(value for value in args if isinstance(value, Node))
+        node: Node = _first_node((args, kwargs))
         name = getattr(function, "__name__", str(function))
         node._refuse(f"torch.{name} does not know symbols", f"use holdfast.{name} if there is one")
+
+
+def _first_node(value: Any) -> Any:
+    """The first symbol among nested arguments, or None."""
+    if isinstance(value, Node):
+        return value
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        return next(filter(_is_node, map(_first_node, value)), None)
+    return None
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, Node)
 
 
 class Builder:
@@ -206,8 +243,12 @@ class Builder:
         """The input or the recurrent part of a gate that has both."""
         parts = self.parts.get(node)
         if parts is None or part not in parts:
-            problem = f"`.{part}` belongs to a gate with the terms `W x` and `R h`"
-            raise CellError(f"{problem}; this is {describe(node)}", self.locate())
+            raise CellError(
+                f"`.{part}` belongs to a gate that is `W x + R h + b` or `W x + R h` and no more; "
+                f"this is {describe(node)}. Declare such a gate and add further terms in the "
+                "mathematics",
+                self.locate(),
+            )
         if node.leaf:
             self.split.add(node.name)
         return parts[part]
@@ -222,7 +263,7 @@ class Builder:
 
     def apply(self, op: str, values: Iterable[Any]) -> Node:
         """The operation on nodes and numbers, simplified where that changes no value."""
-        inputs = tuple(self._as_node(op, value) for value in values)
+        inputs = tuple(self._as_node(op, value) for value in _known_condition(op, values))
         self._check_kinds(op, inputs)
         if all(node.op == "const" for node in inputs):
             return self.const(OPS[op].fold(*(node.value for node in inputs)))
@@ -272,6 +313,13 @@ class Builder:
     def _simplify(self, op: str, inputs: tuple[Node, ...]) -> Node | None:
         rule = _RULES.get(op)
         return rule(self, *inputs) if rule else None
+
+
+def _known_condition(op: str, values: Iterable[Any]) -> Iterable[Any]:
+    """A condition between constants is a Python bool, which `where` takes as 1 or 0."""
+    condition, *others = values
+    known = op == "where" and isinstance(condition, bool)
+    return (float(condition) if known else condition, *others)
 
 
 def _is(node: Node, value: float) -> bool:
@@ -386,11 +434,12 @@ def reach(roots: Iterable[Node], stop: Iterable[Node] = ()) -> tuple[Node, ...]:
 
 def name_nodes(nodes: Iterable[Node]) -> dict[Node, str]:
     """A distinct name for each node: the user's where a line assigned it, t1, t2 ... elsewhere."""
+    nodes = tuple(nodes)
     names: dict[Node, str] = {}
     taken: set[str] = set()
-    for node in nodes:
+    for node in (*(n for n in nodes if n.leaf), *(n for n in nodes if not n.leaf)):
         name = describe(node) if node.leaf else node.name
-        if not name or (name in taken and not node.leaf):
+        if not name or name in taken:
             stem = name or "t"
             number = 2 if name else 1
             while f"{stem}{number}" in taken:
@@ -404,7 +453,8 @@ def name_nodes(nodes: Iterable[Node]) -> dict[Node, str]:
 def describe(node: Node) -> str:
     """A node in words: a leaf's kind and name, a constant's value, an operation's name."""
     if node.op == "const":
-        return f"{node.value:.9g}" if math.isfinite(node.value) else str(node.value)
+        short = f"{node.value:.9g}"
+        return short if float(short) == node.value else repr(node.value)
     if node.op == "state":
         return f"{node.name}_prev"
     return node.name if node.leaf else node.op

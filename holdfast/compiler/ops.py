@@ -1,7 +1,7 @@
 """The one table of operations: arity, cost, constant folding and derivative.
 
-Adding an operation is a row here plus one spelling per target (`emit/eager.py`, `emit/llvm_math.py`);
-the tests walk the table and name what was forgotten.
+Adding an operation is a row here plus one spelling per target (`emit/eager.py`,
+`emit/llvm_math.py`); the tests walk the table and name what was forgotten.
 
 A derivative gets the gradient `d` of the result, the result `y` and the inputs, and returns one
 gradient per input (`None` where there is none). It is written with the operations of this table, so
@@ -28,7 +28,7 @@ class Op:
     name: str
     arity: int
     cost: int
-    """Vector instructions, roughly; an addition is 1. The plan weighs recomputing against saving."""
+    """Vector instructions, roughly; an addition is 1. The plan weighs it against saving."""
     fold: Callable[..., Any]
     """The operation on Python numbers, for constants."""
     derivative: Callable[..., tuple[Any, ...]] | None
@@ -206,7 +206,19 @@ def _guard(function: Callable[[float], float], below: float) -> Callable[[float]
 def _fold_div(x: float, y: float) -> float:
     if y != 0.0:
         return x / y
-    return math.nan if x == 0.0 else math.copysign(math.inf, x) * math.copysign(1.0, y)
+    return (
+        math.nan
+        if x == 0.0 or math.isnan(x)
+        else math.copysign(math.inf, x) * math.copysign(1.0, y)
+    )
+
+
+def _fold_max(x: float, y: float) -> float:
+    return math.nan if math.isnan(y) else max(x, y)
+
+
+def _fold_min(x: float, y: float) -> float:
+    return math.nan if math.isnan(y) else min(x, y)
 
 
 def _fold_log(x: float) -> float:
@@ -244,8 +256,8 @@ _TABLE = (
         abs,
         lambda d, y, x: (where(x > 0.0, d, where(apply("lt", x, 0.0), -d, 0.0)),),
     ),
-    Op("max", 2, 1, max, lambda d, z, x, y: _split(d, x, y), commutes=True),
-    Op("min", 2, 1, min, lambda d, z, x, y: _split(d, y, x), commutes=True),
+    Op("max", 2, 1, _fold_max, lambda d, z, x, y: _split(d, x, y), commutes=True),
+    Op("min", 2, 1, _fold_min, lambda d, z, x, y: _split(d, y, x), commutes=True),
     Op("square", 1, 1, lambda x: x * x, lambda d, y, x: (2.0 * d * x,)),
     Op("softplus", 1, 24, _fold_softplus, lambda d, y, x: (d * sigmoid(x),)),
     Op(

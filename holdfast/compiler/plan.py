@@ -50,19 +50,23 @@ class Plan:
     @cached_property
     def available(self) -> dict[Node, str]:
         """Nodes the backward pass can load, with where from: `h`, `c`, `h_prev`, `c_prev`."""
-        found = {node: name for name, node in self.forward.outputs.items() if not node.leaf}
+        outputs = self.forward.outputs.items()
+        found = {node: name for name, node in outputs if not node.leaf or node.op == "gate"}
         for leaf in self.forward.leaves("state"):
             found[leaf] = f"{leaf.name}_prev"
         return found
 
     def text(self) -> str:
         """The choices with their reasons, then the backward step as it runs."""
-        names = name_nodes(dict.fromkeys((*self.forward.nodes(), *self.backward.nodes())))
+        forward = dict.fromkeys(self.forward.nodes())
+        names = name_nodes(dict.fromkeys((*forward, *self.backward.nodes())))
         kept = {node: names[node] for node in self.saved}
-        lines = list(self.reasons)
+        lines = [*self.reasons, f"store {', '.join(kept.values()) or 'nothing'} per row"]
         for node in self.recomputed:
             lines.append(f"recompute {names[node]} = {spell(node, names)}")
-        lines.append(f"store {', '.join(kept.values()) or 'nothing'} per row")
+        for node in self.backward.nodes():
+            if not node.leaf and node not in forward:
+                lines.append(f"compute {names[node]} = {spell(node, names)}")
         for name, node in self.backward.outputs.items():
             lines.append(f"give {name} = {names[node]}")
         return "\n".join(lines) + "\n"
@@ -178,12 +182,9 @@ def _reasons(
             reason = f"again, it would need the pre-activation {gates[0]}, which is never stored"
         else:
             reason = f"again, it would cost {cost}, more than the {SAVE_COST} of keeping it"
-        lines.append(f"save {names[node]} = {_spell(node, names)}: {reason}")
+        spelled = "" if node.leaf else f" = {spell(node, names)}"
+        lines.append(f"save {names[node]}{spelled}: {reason}")
     for node in recomputed:
         cost = OPS[node.op].cost
         lines.append(f"do not save {names[node]}: computing it again costs {cost}")
     return tuple(lines)
-
-
-def _spell(node: Node, names: dict[Node, str]) -> str:
-    return names[node] if node.leaf else spell(node, names)

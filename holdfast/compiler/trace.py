@@ -70,8 +70,19 @@ class Trace:
         self, gates: tuple[Gate, ...], states: tuple[str, ...], weights: tuple[str, ...]
     ) -> str:
         """A digest of the mathematics, independent of where it was written."""
-        anonymous = [line.split("  # ")[0] for line in self.graph.text().splitlines()]
-        content = repr((gates, states, weights, self.accumulators, anonymous))
+        nodes = self.graph.nodes()
+        numbers = {node: number for number, node in enumerate(nodes)}
+        lines = [
+            (
+                node.op,
+                node.name if node.leaf else "",
+                repr(node.value),
+                *(numbers[child] for child in node.inputs),
+            )
+            for node in nodes
+        ]
+        results = [(name, numbers[node]) for name, node in self.graph.outputs.items()]
+        content = repr((gates, states, weights, self.accumulators, lines, results))
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
