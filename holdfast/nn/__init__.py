@@ -1,0 +1,17 @@
+"""Layers: PyTorch modules over compiled cells.
+
+>>> import torch
+>>> from holdfast.nn import LSTM
+>>> out, (h, c) = LSTM(3, 5)(torch.randn(7, 2, 3))  # [T, B, I]
+>>> tuple(out.shape)
+(7, 2, 5)
+"""
+
+from __future__ import annotations
+
+from holdfast.nn.named import GRU as GRU
+from holdfast.nn.named import LSTM as LSTM
+from holdfast.nn.named import RNN as RNN
+from holdfast.nn.recurrent import Recurrent as Recurrent
+
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
