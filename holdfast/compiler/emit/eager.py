@@ -34,7 +34,8 @@ SPELLINGS: dict[str, Callable[..., Any]] = {
     "min": torch.minimum,
     "square": torch.square,
     "softplus": lambda x: functional.softplus(x, threshold=50.0),
-    "hard_sigmoid": functional.hardsigmoid,
+    # functional.hardsigmoid rounds its derivative to float32, even in float64.
+    "hard_sigmoid": lambda x: functional.hardtanh(x / 6.0 + 0.5, 0.0, 1.0),
     "hard_tanh": functional.hardtanh,
     "where": torch.where,
     "lt": lambda x, y: x < y,
