@@ -1,0 +1,126 @@
+"""Cells that a user might write: together they use every operation, every term and odd results."""
+
+from __future__ import annotations
+
+from holdfast import (
+    Cell,
+    absolute,
+    cell,
+    exp,
+    hard_sigmoid,
+    hard_tanh,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    softplus,
+    sqrt,
+    square,
+    tanh,
+    where,
+)
+from holdfast.cells import CELLS
+
+
+@cell(gates="a b", state="s")
+def smooth(a, b, s):
+    """Every smooth operation."""
+    level = sqrt(1.5 + square(tanh(a))) + log(1.0 + exp(-absolute(b)))
+    s = 0.5 * tanh(s) + softplus(b) / (2.0 + sigmoid(a) * softplus(a)) - 0.25
+    return tanh(s - level / 3.0) * (1 - sigmoid(-b)), s
+
+
+@cell(gates="a b c", state="s")
+def kinked(a, b, c, s):
+    """Every operation with a corner, and every comparison."""
+    top = maximum(a, b) - minimum(b, c)
+    s = hard_tanh(0.9 * s + hard_sigmoid(c)) * where(a > b, 0.5, -0.5) + 0.1 * abs(top)
+    chosen = where(a <= c, relu(a), where(s < b, -0.3 * b, tanh(top)))
+    other = where(a >= 0.2, where(c == b, a, 0.5 * s), where(b != a, 0.25 * c, a))
+    return tanh(chosen + other), s
+
+
+@cell(
+    gates={
+        "i": "W x + b",
+        "f": "R h + b",
+        "g": "W x + u*h + b",
+        "o": "W x + R h + b + 1",
+        "k": "b",
+        "q": "0.5",
+        "m": "u*h + b",
+        "e": "W x",
+    },
+    state="c",
+)
+def terms(i, f, g, o, k, q, m, e, c):
+    """Gates with all kinds of changed terms."""
+    c = sigmoid(f + k) * c + sigmoid(i) * tanh(g + q * e)
+    return sigmoid(o) * tanh(c + m), c
+
+
+@cell(gates="i f g o", state="c s n", weights="p")
+def three_states(i, f, g, o, c, s, n, p):
+    """Three states, one of which only remembers the one before."""
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    n = 0.5 * n + sigmoid(i)
+    return sigmoid(o) * tanh(c + p * s) / (1 + n), c, tanh(s + 0.5 * c), n
+
+
+@cell(gates="a z", state="first second", weights="p")
+def shifting(a, z, first, second, p):
+    """States that are leaves: a pre-activation, and the other state's previous value."""
+    return tanh(a * second + p * z) * z, z, first
+
+
+@cell(gates="a", state="one p_old flat", weights="p")
+def restarting(a, one, p_old, flat, p):
+    """States that are a constant, a weight and a value without the input."""
+    return tanh(a + 0.5 * one * p_old - flat), a * 0 + 1, p + 0, tanh(p * p_old)
+
+
+@cell(gates="a")
+def linear(a):
+    """No nonlinearity at all: h is the affine sum."""
+    return a
+
+
+@cell(gates={"a": "W x + u*h + b"})
+def independent(a):
+    """No recurrent matrix: Li et al. 2018."""
+    return relu(a)
+
+
+@cell(gates="n z r", weights="w")
+def taken_apart(n, z, r, h, w, *, slope=0.75):
+    """The first gate taken apart, h in the mathematics, a keyword-only constant."""
+    new = tanh(n.input * slope + r * tanh(n.recurrent) + w * h)
+    return sigmoid(z) * h + (1 - sigmoid(z)) * new
+
+
+@cell(gates={"a": "W x", "b": "R h"}, state="c")
+def bare(a, b, c, h):
+    """No bias anywhere, and the previous h twice."""
+    c = tanh(a) + 0.5 * c * h
+    return tanh(b) + 0.25 * c + minimum(h, 0.5), c
+
+
+USER_CELLS: dict[str, Cell] = {
+    one.name: one
+    for one in (
+        smooth,
+        kinked,
+        terms,
+        three_states,
+        shifting,
+        restarting,
+        linear,
+        independent,
+        taken_apart,
+        bare,
+    )
+}
+
+ALL_CELLS: dict[str, Cell] = {**CELLS, **USER_CELLS}
+"""The catalogue, so that a new cell is tested on arrival, and the cells above."""
