@@ -128,6 +128,7 @@ def _imported_modules(path: Path, known: dict[str, float]) -> Iterator[tuple[int
 @pytest.mark.parametrize("path", _python_files("holdfast"), ids=_name)
 def test_imports_point_upward_only(path: Path) -> None:
     known = _positions()
+    assert _module(path) in known, f"{_name(path)} is not in docs/layout.md"
     here = known[_module(path)]
     for line, module in _imported_modules(path, known):
         assert module in known, f"{_name(path)}:{line} imports {module}, which docs/layout.md lacks"
