@@ -1,0 +1,68 @@
+"""The shape of the windows, from the frequency of the data and the rows there are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from holdfast.data.panel import Panel
+from holdfast.data.windows import REPEATS, Recipe, default_lags
+from holdfast.errors import DataError
+
+SHORTEST_WINDOW, LONGEST_WINDOW = 28, 168
+
+
+def held_out(validation: float, rows: int, horizon: int) -> int:
+    """How many rows at the end of a series of `rows` are kept for early stopping.
+
+    >>> held_out(0.1, rows=1000, horizon=24)
+    100
+    """
+    return max(horizon, math.ceil(validation * rows))
+
+
+def choose_recipe(settings: Any, panel: Panel) -> Recipe:
+    """The window, seasons and lags for `panel`, those of `settings` (a `Forecaster`) where given.
+
+    The window covers the longest season, at least 28 and at most 168 rows. Lags are four whole longest
+    seasons back and two of each other, fewer when the shortest series has no room for them.
+
+    Raises `DataError` when the shortest series is too short to train on.
+    """
+    H = settings.horizon
+    seasons = panel.frequency.seasons() if settings.seasons is None else tuple(settings.seasons)
+    seasons = tuple(sorted({int(season) for season in seasons if season > 1}))
+    window = settings.window
+    if window is None:
+        window = min(LONGEST_WINDOW, max(SHORTEST_WINDOW, max(seasons, default=0)))
+    shortest = min(panel.series, key=len)
+    rows = len(shortest)
+    room = rows - held_out(settings.validation, rows, H) - H
+    if settings.lags is not None:
+        lags = tuple(sorted({int(lag) for lag in settings.lags}))
+        if lags and lags[0] < H:
+            raise DataError(
+                f"lags={lags}: {lags[0]} is below the horizon of {H}; give lags from {H} on"
+            )
+        recipe = Recipe(window, H, seasons, lags)
+    else:
+        recipe = _most_lags(window, H, seasons, room)
+    if recipe.history > room:
+        where = f" (series {shortest.id!r})" if shortest.id else ""
+        raise DataError(
+            f"{panel.name}{where}: {rows} rows are too few to train; needs {recipe.history + H} for one "
+            f"window ({window}), its longest lag ({recipe.history - window}) and the horizon ({H}), and "
+            f"{rows - room - H} held out; give more rows or a smaller window, lags or horizon"
+        )
+    return recipe
+
+
+def _most_lags(window: int, H: int, seasons: tuple[int, ...], room: int) -> Recipe:
+    """The most lags that fit into `room` rows together with the window."""
+    for count in range(len(seasons), 0, -1):
+        for repeats in range(REPEATS, 0, -1):
+            kept = seasons[:count]
+            recipe = Recipe(window, H, kept, default_lags(kept, H, repeats))
+            if recipe.history <= room:
+                return recipe
+    return Recipe(window, H, (), ())
