@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,8 @@ class Frequency:
         return f"{self.step / SECOND:g} seconds"
 
     def seasons(self) -> tuple[int, ...]:
-        """The usual season lengths in rows, shortest first: hourly 24 and 168, daily 7, monthly 12."""
+        """The usual season lengths in rows, shortest first: hourly 24 and 168, daily 7, monthly
+        12."""
         if self.unit == "month":
             return (12 // self.step,) if self.step < 12 and 12 % self.step == 0 else ()
         if self.step >= DAY:
@@ -106,7 +108,7 @@ def infer(times: np.ndarray, where: str, rows: np.ndarray) -> Frequency:
     return frequency
 
 
-def show(time: np.datetime64) -> str:
+def show(time: Any) -> str:
     """A time as people write it, without seconds and hours that are zero.
 
     >>> show(np.datetime64("2018-07-23T05:00"))

@@ -9,7 +9,8 @@ from holdfast.data.optional import require
 from holdfast.data.tables import make_frame
 
 ATTRIBUTION = (
-    "Metro Interstate Traffic Volume, John Hogue (2019), UCI Machine Learning Repository, data set 492, "
+    "Metro Interstate Traffic Volume, John Hogue (2019), UCI Machine Learning Repository, data set "
+    "492, "
     "doi:10.24432/C5X60B, CC BY 4.0; trimmed copy from the AutoTS package, re-compressed"
 )
 
@@ -20,10 +21,11 @@ def load_metro_traffic(backend: str = "polars") -> Any:
     >>> load_metro_traffic().shape
     (17520, 6)
 
-    Columns: ``ds`` (hourly, 2016-10-01 to 2018-09-30, local standard of the source), ``y`` (vehicles an
-    hour, westbound), ``temp`` (kelvin), ``rain_1h`` and ``snow_1h`` (mm), ``clouds_all`` (percent).
-    104 hours have no measurement and hold null; read them with ``missing="fill"``. Source and license:
-    `ATTRIBUTION` and ``holdfast/data/metro_traffic/LICENSE.md``.
+    Columns: ``ds`` (hourly, 2016-10-01 to 2018-09-30, local standard of the source), ``y``
+    (vehicles an hour, westbound), ``temp`` (kelvin), ``rain_1h`` and ``snow_1h`` (mm),
+    ``clouds_all`` (percent). 104 hours have no measurement and hold null; read them with
+    ``missing="fill"``. Source and license: `ATTRIBUTION` and
+    ``holdfast/data/metro_traffic/LICENSE.md``.
     """
     import lzma
 

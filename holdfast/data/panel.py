@@ -19,8 +19,8 @@ MISSING = ("error", "fill")
 class Series:
     """One series of n rows without gaps.
 
-    `y` (n,) has no NaN: missing values are filled from the past, and `observed` (n,) is False there.
-    `covariates` is (n, C), filled the same way.
+    `y` (n,) has no NaN: missing values are filled from the past, and `observed` (n,) is False
+    there. `covariates` is (n, C), filled the same way.
     """
 
     id: str
@@ -73,13 +73,13 @@ def read_panel(data: Any, columns: Columns | None = None, *, missing: str = "err
     >>> panel.series[0].y.shape                                     # doctest: +SKIP
     (730,)
 
-    `missing` says what happens to gaps in time and to empty values of the target: ``"error"`` refuses
-    them; ``"fill"`` takes the value one season earlier (else the last value) and marks the row as not
-    observed, which keeps it out of loss and scores. Only the past is used to fill, so that no forecast
-    sees its own future.
+    `missing` says what happens to gaps in time and to empty values of the target: ``"error"``
+    refuses them; ``"fill"`` takes the value one season earlier (else the last value) and marks the
+    row as not observed, which keeps it out of loss and scores. Only the past is used to fill, so
+    that no forecast sees its own future.
 
-    Raises `DataError`, naming the row, for duplicate times, gaps, NaN, infinity, a mixed frequency and
-    series that are too short to have one.
+    Raises `DataError`, naming the row, for duplicate times, gaps, NaN, infinity, a mixed frequency
+    and series that are too short to have one.
     """
     columns = columns or Columns()
     if missing not in MISSING:
@@ -110,7 +110,8 @@ def _refuse_infinity(rows: Rows, columns: Columns) -> None:
         row, which = bad[0]
         column = (columns.target, *columns.covariates)[which]
         raise DataError(
-            f"{rows.name}: row {row + 1}: column {column!r} is infinite; correct it or leave it empty"
+            f"{rows.name}: row {row + 1}: column {column!r} is infinite; correct it or leave it "
+            "empty"
         )
 
 
@@ -122,7 +123,8 @@ def _frequency(rows: Rows, parts: list[tuple[str, np.ndarray]]) -> Frequency:
         if len(times) < 3:
             count = "1 row" if len(times) == 1 else f"{len(times)} rows"
             raise DataError(
-                f"{rows.name}{_where(id)}: only {count}; a series needs at least 3 rows to show its "
+                f"{rows.name}{_where(id)}: only {count}; a series needs at least 3 rows to show "
+                "its "
                 "frequency, and more to train"
             )
         same = np.flatnonzero(times[1:] == times[:-1])
@@ -130,7 +132,8 @@ def _frequency(rows: Rows, parts: list[tuple[str, np.ndarray]]) -> Frequency:
             one, other = order[same[0]] + 1, order[same[0] + 1] + 1
             hint = "" if rows.has_ids else "; if the table holds several series, name the id column"
             raise DataError(
-                f"{rows.name}: row {other}{_where(id)}: the same time {show(times[same[0]])} as row "
+                f"{rows.name}: row {other}{_where(id)}: the same time {show(times[same[0]])} as "
+                "row "
                 f"{one}; keep one of them{hint}"
             )
         try:
@@ -170,7 +173,8 @@ def _series(
     observed = ~np.isnan(y)
     if not observed.any():
         raise DataError(
-            f"{rows.name}{_where(id)}: column {columns.target!r} has no value at all; name another target"
+            f"{rows.name}{_where(id)}: column {columns.target!r} has no value at all; name another "
+            "target"
         )
     filled = [fill(covariates[:, c], ()) for c in range(covariates.shape[1])]
     return Series(
@@ -202,7 +206,8 @@ def _refuse_missing(
     empty = np.flatnonzero(np.isnan(rows.target[order]))
     if len(empty):
         raise DataError(
-            f"{rows.name}: row {order[empty[0]] + 1}{_where(id)}: column {columns.target!r} is empty "
+            f"{rows.name}: row {order[empty[0]] + 1}{_where(id)}: column {columns.target!r} is "
+            "empty "
             f"(NaN), {len(empty)} row(s) in all; {remedy}"
         )
 

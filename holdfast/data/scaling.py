@@ -50,7 +50,8 @@ def _scale(series: Series, panel: Panel) -> Scale:
     if std <= 1e-12 * max(1.0, abs(mean)):
         where = f" (series {series.id!r})" if series.id else ""
         raise DataError(
-            f"{panel.name}{where}: column {panel.columns.target!r} is constant ({mean:g}) in the rows "
+            f"{panel.name}{where}: column {panel.columns.target!r} is constant ({mean:g}) in the "
+            "rows "
             "used for training, so there is nothing to learn; leave this series out"
         )
     deviations = series.covariates.std(axis=0)

@@ -28,7 +28,8 @@ FORMATS = ("%Y-%m", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y")
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a table are called; `id` None means: `unique_id` if there, else one series."""
+    """What the columns of a table are called; `id` None means: `unique_id` if there, else one
+    series."""
 
     id: str | None = None
     time: str = TIME
@@ -38,7 +39,8 @@ class Columns:
 
 @dataclass(frozen=True)
 class Rows:
-    """A parsed table of N rows: ids (N,), times (N,) datetime64[us], target (N,), covariates (N, C)."""
+    """A parsed table of N rows: ids (N,), times (N,) datetime64[us], target (N,), covariates (N,
+    C)."""
 
     ids: np.ndarray
     times: np.ndarray
@@ -52,7 +54,8 @@ class Rows:
 def read_rows(data: Any, columns: Columns) -> Rows:
     """The rows of a CSV or Parquet file (also .gz, .xz), or of a pandas or polars frame.
 
-    Raises `DataError` for a missing file or column, an empty table, and a value that cannot be read.
+    Raises `DataError` for a missing file or column, an empty table, and a value that cannot be
+    read.
     """
     frame, name = _frame(data)
     wanted = [columns.time, columns.target, *columns.covariates]
@@ -66,10 +69,7 @@ def read_rows(data: Any, columns: Columns) -> Rows:
     if not len(frame):
         raise DataError(f"{name}: the table is empty; it needs a header and at least some rows")
     id_column = columns.id or (ID if ID in frame.columns else None)
-    if id_column is None:
-        ids = np.full(len(frame), "")
-    else:
-        ids = _ids(frame[id_column], name)
+    ids = _ids(frame[id_column], name) if id_column else np.full(len(frame), "")
     covariates = [_numbers(frame[column], name) for column in columns.covariates]
     return Rows(
         ids=ids,
@@ -128,7 +128,8 @@ def _ids(column: Any, name: str) -> np.ndarray:
     nulls = np.flatnonzero(column.is_null().to_numpy())
     if len(nulls):
         raise DataError(
-            f"{name}: row {nulls[0] + 1}: column {column.name!r} has no id; fill it or leave the row out"
+            f"{name}: row {nulls[0] + 1}: column {column.name!r} has no id; fill it or leave the "
+            "row out"
         )
     return np.array([str(value) for value in column.to_list()])
 
@@ -147,7 +148,8 @@ def _numbers(column: Any, name: str) -> np.ndarray:
             values[row] = float(value)
         except (TypeError, ValueError):
             raise DataError(
-                f"{name}: row {row + 1}: column {column.name!r} holds {value!r}, which is not a number; "
+                f"{name}: row {row + 1}: column {column.name!r} holds {value!r}, which is not a "
+                "number; "
                 "correct it or leave it empty"
             ) from None
     return values
@@ -210,5 +212,6 @@ def _pattern(value: Any) -> str | None:
 def _unreadable_time(name: str, row: int, column: str, value: Any) -> DataError:
     held = "is empty" if value is None else f"holds {value!r}, which is not a time"
     return DataError(
-        f"{name}: row {row + 1}: column {column!r} {held}; write times as 2018-07-23 05:00 (ISO 8601)"
+        f"{name}: row {row + 1}: column {column!r} {held}; write times as 2018-07-23 05:00 (ISO "
+        "8601)"
     )

@@ -1,8 +1,8 @@
-"""Scaled series become tensors, and windows are index arithmetic on them: nothing is copied per window.
+"""Scaled series become tensors, and windows are index arithmetic on them, so nothing is copied.
 
-A forecast made at row o (the *origin*, the last row that is known) reads a window of rows up to o and,
-for each of the H target rows o+1 .. o+H, what is known beforehand: the calendar, and the values one or
-more whole seasons earlier (*lags*, all of them at least H rows back, so known at o).
+A forecast made at row o (the *origin*, the last row that is known) reads a window of rows up to o
+and, for each of the H target rows o+1 .. o+H, what is known beforehand: the calendar, and the
+values one or more whole seasons earlier (*lags*, all of them at least H rows back, so known at o).
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ class Windows:
         return self.starts[index] + np.arange(begin, last + 1, step)
 
     def inputs(self, origins: np.ndarray, span: int = 1) -> dict[str, Tensor]:
-        """What the network reads to forecast from each of the last `span` rows up to `origins` (B,).
+        """What the network reads to forecast from each of the `span` rows up to `origins` (B,).
 
-        Returns ``x`` (B, window+span-1, F), ``known`` (B, span, H, K+1+C): candidates, which are the
-        lagged values and a zero for the value at the origin, all relative to the latter; then the
-        calendar. And ``level`` (B, span, 1), the value at the origin.
+        Returns ``x`` (B, window+span-1, F), ``known`` (B, span, H, K+1+C): candidates, which are
+        the lagged values and a zero for the value at the origin, all relative to the latter; then
+        the calendar. And ``level`` (B, span, 1), the value at the origin.
         """
         at = torch.as_tensor(origins)[:, None]
         read = at + torch.arange(-(self.recipe.window + span - 2), 1)

@@ -19,6 +19,7 @@ def model_card(config: dict[str, Any], scores: str = "") -> str:
         f"| `{name}` | `{value!r}` |" for name, value in config["settings"].items()
     )
     chosen = history[best - 1]
+    history_rows = recipe["window"] + max(recipe["lags"], default=1)
     return f"""# A Holdfast forecaster
 
 Forecasts the next {recipe["horizon"]} values of a series, {data["frequency"]} apart.
@@ -40,14 +41,14 @@ Forecasts the next {recipe["horizon"]} values of a series, {data["frequency"]} a
 |---|---|
 {settings}
 
-Windows of {recipe["window"]} rows; seasons {_listed(recipe["seasons"])}; lags {_listed(recipe["lags"])};
-a forecast needs the last {recipe["window"] + max(recipe["lags"], default=1)} rows of its series.
+Windows of {recipe["window"]} rows; seasons {_listed(recipe["seasons"])};
+lags {_listed(recipe["lags"])}; a forecast needs the last {history_rows} rows of its series.
 
 ## Scores
 
-Trained for {len(history)} epochs; the weights are those of epoch {best}, whose mean absolute error on the
-held-out tail was {chosen["valid_loss"]:.4f} standard deviations of the series (this tail chose the epoch, so it
-flatters).
+Trained for {len(history)} epochs; the weights are those of epoch {best}, whose mean absolute error
+on the held-out tail was {chosen["valid_loss"]:.4f} standard deviations of the series (this tail
+chose the epoch, so it flatters).
 
 {scores or "No rows beyond training were scored; `holdfast forecast evaluate` does it."}
 
@@ -59,7 +60,8 @@ flatters).
 - Levels far from those in training are followed only through the last values.
 - Not for decisions about persons, and not without supervision where errors do harm.
 
-Made with Holdfast {__version__}, torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}.
+Made with Holdfast {__version__}, torch {torch.__version__}, numpy {np.__version__},
+Python {platform.python_version()}.
 """
 
 

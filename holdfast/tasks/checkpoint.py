@@ -1,8 +1,8 @@
-"""Training that can be killed: everything an epoch leaves behind, in one file that needs no unpickling.
+"""Training that can be killed: all that an epoch leaves behind, in one file without pickles.
 
-The file is in safetensors format: tensors of the network, of its running average, of the best epoch and
-of the optimizer; the rest is JSON in the header. Random numbers need no saving: those of an epoch come
-from a generator seeded with (seed, epoch).
+The file is in safetensors format: tensors of the network, of its running average, of the best epoch
+and of the optimizer; the rest is JSON in the header. Random numbers need no saving: those of an
+epoch come from a generator seeded with (seed, epoch).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ VERSION = 1
 class Progress:
     """Where training stands after an epoch.
 
-    `history` holds a dict an epoch (``epoch``, ``train_loss``, ``valid_loss``), `identity` what must be
-    the same for training to go on: settings and the hash of the data.
+    `history` holds a dict an epoch (``epoch``, ``train_loss``, ``valid_loss``), `identity` what
+    must be the same for training to go on: settings and the hash of the data.
     """
 
     identity: dict[str, Any]
@@ -73,7 +73,8 @@ def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT or metadata.get("version") != str(VERSION):
             raise ModelError(
-                f"{path}: not a checkpoint of format {FORMAT} {VERSION}; pass --restart to begin again"
+                f"{path}: not a checkpoint of format {FORMAT} {VERSION}; pass --restart to begin "
+                "again"
             )
         header = json.loads(metadata["progress"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -86,11 +87,18 @@ def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
     for key in sorted(mine.keys() | theirs.keys()):
         if mine.get(key) != theirs.get(key):
             raise ModelError(
-                f"{path}: made with {key} = {theirs.get(key)!r}, now {mine.get(key)!r}; use the same "
+                f"{path}: made with {key} = {theirs.get(key)!r}, now {mine.get(key)!r}; use the "
+                "same "
                 "settings and data, or pass --restart to begin again"
             )
     groups: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}
     for name, tensor in tensors.items():
         group, _, key = name.partition("/")
         groups[group][key] = tensor
-    return Progress(**header, **groups)
+    return Progress(
+        history=header["history"],
+        best_epoch=header["best_epoch"],
+        best_loss=header["best_loss"],
+        identity=theirs,
+        **groups,
+    )

@@ -58,9 +58,9 @@ def evaluate(
 
     >>> print(evaluate(model, "traffic.csv").table())           # doctest: +SKIP
 
-    `last` and `step` choose the rows as in `Forecaster.roll`; `autoets` None means: if statsforecast is
-    installed. Every method sees the same filled history; scores count observed targets only. MASE
-    divides by the in-sample error of the value one longest season before.
+    `last` and `step` choose the rows as in `Forecaster.roll`; `autoets` None means: if
+    statsforecast is installed. Every method sees the same filled history; scores count observed
+    targets only. MASE divides by the in-sample error of the value one longest season before.
     """
     rolled = model.roll(data, last=last, step=step)
     seasons = tuple(sorted(model.recipe_.seasons)) or model.frequency_.seasons()

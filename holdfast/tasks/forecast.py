@@ -1,4 +1,5 @@
-"""`Forecaster`: from a long table to the next H values of every series, in scikit-learn's manners."""
+"""`Forecaster`: from a long table to the next H values of every series, in scikit-learn's
+manners."""
 
 from __future__ import annotations
 
@@ -53,13 +54,14 @@ class Forecaster(BaseEstimator):
     >>> model.predict(table).columns                                    # doctest: +SKIP
     ['ds', 'forecast']
 
-    Tables are long: a row a series and time. `id_column` None means `unique_id` if the table has it,
-    else one series; `covariates` names numeric columns of which only the past is used; `missing`
-    (``"error"`` or ``"fill"``) says what happens to gaps and empty targets. `window`, `seasons` and
-    `lags` (all in rows) follow from the frequency unless given. `cell` is any cell of the catalogue.
-    `validation` is the share of each series' end on which early stopping watches; `patience` counts
-    epochs; `averaging` is the decay of the running average of the weights, which is what is kept.
-    `seed` alone decides every random number; the global generators stay as they are.
+    Tables are long: a row a series and time. `id_column` None means `unique_id` if the table has
+    it, else one series; `covariates` names numeric columns of which only the past is used;
+    `missing` (``"error"`` or ``"fill"``) says what happens to gaps and empty targets. `window`,
+    `seasons` and `lags` (all in rows) follow from the frequency unless given. `cell` is any cell of
+    the catalogue. `validation` is the share of each series' end on which early stopping watches;
+    `patience` counts epochs; `averaging` is the decay of the running average of the weights, which
+    is what is kept. `seed` alone decides every random number; the global generators stay as they
+    are.
 
     Fitted attributes: `recipe_`, `frequency_`, `scales_`, `net_`, `history_` (losses by epoch).
     """
@@ -124,12 +126,12 @@ class Forecaster(BaseEstimator):
     ) -> Forecaster:
         """Train on a table (path, pandas or polars frame, or a `Panel`) and return self.
 
-        With `checkpoint`, every epoch is written to that file; with `resume`, training goes on from it
-        (from the start when it is not there) to the same result as without the interruption. `report`
-        is called after every epoch with the `Progress`.
+        With `checkpoint`, every epoch is written to that file; with `resume`, training goes on from
+        it (from the start when it is not there) to the same result as without the interruption.
+        `report` is called after every epoch with the `Progress`.
 
-        Raises `DataError` for tables that cannot be used, `ModelError` for a checkpoint that does not
-        fit or a full disk.
+        Raises `DataError` for tables that cannot be used, `ModelError` for a checkpoint that does
+        not fit or a full disk.
         """
         self._check_settings()
         panel = self.read(X)
@@ -156,10 +158,10 @@ class Forecaster(BaseEstimator):
         return self
 
     def predict(self, X: Any) -> Any:
-        """The `horizon` values after the end of each series of the table: id, time and ``forecast``.
+        """The `horizon` values after the end of each series: id, time and ``forecast``.
 
-        Only the table's last `recipe_.history` rows of each series are needed. The frame is of the kind
-        that was given (polars for a file). Costs one forward pass.
+        Only the table's last `recipe_.history` rows of each series are needed. The frame is of the
+        kind that was given (polars for a file). Costs one forward pass.
 
         Raises `DataError` for series that training did not know, or that are too short.
         """
@@ -193,8 +195,8 @@ class Forecaster(BaseEstimator):
     def roll(self, X: Any, *, last: int | None = None, step: int | None = None) -> Rolled:
         """Forecasts from many origins over rows that training has not seen, with the truth beside.
 
-        The origins are `step` (default: `horizon`) rows apart and cover the last `last` rows of each
-        series, by default all that follow the end of training.
+        The origins are `step` (default: `horizon`) rows apart and cover the last `last` rows of
+        each series, by default all that follow the end of training.
         """
         panel = self.known(X)
         windows = make_windows(panel, self.scales_, self.recipe_)
@@ -204,9 +206,11 @@ class Forecaster(BaseEstimator):
             first = max(start - 1, self.recipe_.history - 1)
             if first + self.horizon > len(series) - 1:
                 raise DataError(
-                    f"{panel.name}{_where(series)}: {max(0, len(series) - 1 - first)} row(s) to score; "
+                    f"{panel.name}{_where(series)}: {max(0, len(series) - 1 - first)} row(s) to "
+                    "score; "
                     f"needs {self.horizon} after the end of training "
-                    f"({show(np.datetime64(self.ends_[series.id]))}) and {self.recipe_.history} before; "
+                    f"({show(np.datetime64(self.ends_[series.id]))}) and {self.recipe_.history} "
+                    "before; "
                     "give a longer table, or say how many of its last rows to score (--last)"
                 )
             origins = windows.origins(
@@ -220,7 +224,8 @@ class Forecaster(BaseEstimator):
         return Rolled(panel, tuple(starts), tuple(chosen), forecast, self.horizon)
 
     def forecast_from(self, windows: Windows, origins: np.ndarray, owners: list[str]) -> np.ndarray:
-        """Forecasts (W, H) in the user's unit from W origins, which belong to the series `owners`."""
+        """Forecasts (W, H) in the user's unit from W origins, which belong to the series
+        `owners`."""
         parts = []
         with torch.inference_mode():
             for start in range(0, len(origins), CHUNK):
@@ -260,7 +265,8 @@ class Forecaster(BaseEstimator):
         return panel
 
     def save(self, path: str | os.PathLike[str], scores: str = "") -> None:
-        """Write the model folder: weights, configuration and card (with the `scores` text in it)."""
+        """Write the model folder: weights, configuration and card (with the `scores` text in
+        it)."""
         if not hasattr(self, "net_"):
             raise ModelError("this Forecaster has no model yet; call fit first")
         config = {

@@ -1,9 +1,9 @@
 """The network of the forecaster: a recurrent layer reads the past, a small head writes all H steps.
 
-The head is direct (no step feeds on another) and anchored: every forecast is a learned mixture of values
-that are known at the origin (the last value, and the values whole seasons before the target) plus a
-learned correction. All of them are taken relative to the last value, so a series that wanders off is
-followed. An untrained network is already a seasonal average.
+The head is direct (no step feeds on another) and anchored: every forecast is a learned mixture of
+values that are known at the origin (the last value, and the values whole seasons before the target)
+plus a learned correction. All of them are taken relative to the last value, so a series that
+wanders off is followed. An untrained network is already a seasonal average.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ForecastNet(nn.Module):
     >>> net(torch.zeros(5, 10, 3), torch.zeros(5, 6, 4, 7), torch.zeros(5, 6, 1)).shape
     torch.Size([5, 6, 4])
 
-    `candidates` is how many leading columns of `known` are mixed, `favored` which of them (all, when
-    empty) the mixture starts from.
+    `candidates` is how many leading columns of `known` are mixed, `favored` which of them (all,
+    when empty) the mixture starts from.
     """
 
     def __init__(

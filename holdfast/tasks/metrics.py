@@ -1,7 +1,7 @@
 """How far forecasts are from what came: six scores over the values that were observed.
 
-Every function takes `truth`, `forecast` and `weight` (1 observed, 0 not) of one shape, and returns a
-float in the unit it names.
+Every function takes `truth`, `forecast` and `weight` (1 observed, 0 not) of one shape, and returns
+a float in the unit it names.
 """
 
 from __future__ import annotations
@@ -27,15 +27,21 @@ def mae(truth: np.ndarray, forecast: np.ndarray, weight: np.ndarray) -> float:
 
 
 def r2(truth: np.ndarray, forecast: np.ndarray, weight: np.ndarray) -> float:
-    """Share of the variance explained: 1 is perfect, 0 as good as the mean, NaN for constant truth."""
+    """Share of the variance explained: 1 is perfect, 0 the mean, NaN for constant truth."""
     mean = np.average(truth, weights=weight)
     variance = float(np.average((truth - mean) ** 2, weights=weight))
     return 1 - mse(truth, forecast, weight) / variance if variance > 0 else float("nan")
 
 
 def mase(truth: np.ndarray, forecast: np.ndarray, weight: np.ndarray, scale: np.ndarray) -> float:
-    """Absolute error over `scale`, the in-sample error of the seasonal naive forecast (Hyndman & Koehler
-    2006); `scale` broadcasts to the shape of `truth`, so every series has its own."""
+    (
+        """Absolute error over `scale`, the in-sample error of the seasonal naive forecast.
+
+    `scale` broadcasts to the shape of `truth`, so every series has its own. Source: Hyndman &
+    Koehler 2006, Another look at measures of forecast accuracy.
+    """
+        ""
+    )
     ratio = np.abs(truth - forecast) / np.broadcast_to(scale, truth.shape)
     return float(np.average(ratio, weights=weight))
 

@@ -1,4 +1,5 @@
-"""A model on disk: a folder with `model.safetensors`, `config.json` and `card.md`; nothing to unpickle."""
+"""A model on disk: a folder with `model.safetensors`, `config.json` and `card.md`; nothing to
+unpickle."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def load_config(path: Path, format: str) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(
-            f"{path}: not a model folder ({CONFIG}: {error.strerror}); give the folder that fit wrote"
+            f"{path}: not a model folder ({CONFIG}: {error.strerror}); give the folder that fit "
+            "wrote"
         ) from error
     except ValueError as error:
         raise ModelError(f"{file}: damaged ({error}); train or copy the model again") from error

@@ -24,8 +24,8 @@ def held_out(validation: float, rows: int, horizon: int) -> int:
 def choose_recipe(settings: Any, panel: Panel) -> Recipe:
     """The window, seasons and lags for `panel`, those of `settings` (a `Forecaster`) where given.
 
-    The window covers the longest season, at least 28 and at most 168 rows. Lags are four whole longest
-    seasons back and two of each other, fewer when the shortest series has no room for them.
+    The window covers the longest season, at least 28 and at most 168 rows. Lags are four whole
+    longest seasons back and two of each other, fewer when the shortest series has no room for them.
 
     Raises `DataError` when the shortest series is too short to train on.
     """
@@ -50,8 +50,10 @@ def choose_recipe(settings: Any, panel: Panel) -> Recipe:
     if recipe.history > room:
         where = f" (series {shortest.id!r})" if shortest.id else ""
         raise DataError(
-            f"{panel.name}{where}: {rows} rows are too few to train; needs {recipe.history + H} for one "
-            f"window ({window}), its longest lag ({recipe.history - window}) and the horizon ({H}), and "
+            f"{panel.name}{where}: {rows} rows are too few to train; needs {recipe.history + H} "
+            "for one "
+            f"window ({window}), its longest lag ({recipe.history - window}) and the horizon "
+            f"({H}), and "
             f"{rows - room - H} held out; give more rows or a smaller window, lags or horizon"
         )
     return recipe

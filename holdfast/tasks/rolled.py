@@ -13,8 +13,8 @@ from holdfast.data.panel import Panel
 class Rolled:
     """Rolling-origin forecasts of a panel.
 
-    `starts` is the first scored row of each series, `origins` its origins as rows of the series, and
-    `forecast` (W, H) the forecasts of all series, one below the other.
+    `starts` is the first scored row of each series, `origins` its origins as rows of the series,
+    and `forecast` (W, H) the forecasts of all series, one below the other.
     """
 
     panel: Panel

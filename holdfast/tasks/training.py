@@ -124,18 +124,25 @@ class Keeper(Callback):
         self.checkpoint = checkpoint
         self.report = report
 
-    def on_epoch_begin(self, net: Any, dataset_train: Any = None, **_: Any) -> None:
+    def on_epoch_begin(
+        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
         """The epoch's random numbers depend on the seed and its number, not on what ran before."""
         dataset_train.epoch = self.progress.epochs
         seed_everything_of_ours(self.seed, 1 + self.progress.epochs)
 
-    def on_batch_end(self, net: Any, training: bool = False, **_: Any) -> None:
+    def on_batch_end(
+        self, net: Any, batch: Any = None, training: bool | None = False, **kwargs: Any
+    ) -> None:
         """Average the weights after every step."""
         if training:
             net.update_average(self.progress.epochs)
 
-    def on_epoch_end(self, net: Any, **_: Any) -> None:
-        """Note the losses, keep the best weights, write the checkpoint, and stop when it is time."""
+    def on_epoch_end(
+        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
+        """Note the losses, keep the best weights, write the checkpoint, and stop when it is
+        time."""
         progress = self.progress
         last = net.history[-1]
         valid = float(last["valid_loss"])
@@ -181,27 +188,26 @@ def train(
 ) -> ForecastNet:
     """Train `module` from where `progress` stands, and return it with the best averaged weights.
 
-    `data` is the training and the held-out origins. `progress` is updated; with `checkpoint` it is also
-    written there after every epoch, and `report` is called with it. Ctrl-C passes through.
+    `data` is the training and the held-out origins. `progress` is updated; with `checkpoint` it is
+    also written there after every epoch, and `report` is called with it. Ctrl-C passes through.
     """
     train_origins, valid_origins = data
-    net = AveragedNet(
-        module,
-        ObservedError,
-        optimizer=torch.optim.Adam,
-        lr=plan.learning_rate,
-        batch_size=plan.batch_size,
-        iterator_train=Batches,
-        iterator_valid=Batches,
-        train_split=predefined_split(valid_origins),
-        callbacks=[
+    options: dict[str, Any] = {
+        "optimizer": torch.optim.Adam,
+        "lr": plan.learning_rate,
+        "batch_size": plan.batch_size,
+        "iterator_train": Batches,
+        "iterator_valid": Batches,
+        "train_split": predefined_split(valid_origins),
+        "callbacks": [
             ("clip", GradientNormClipping(plan.gradient_clip)),
             ("keep", Keeper(progress, plan.seed, plan.patience, checkpoint, report)),
         ],
-        callbacks__print_log=None,
-        device=plan.device,
-        verbose=0,
-    ).initialize()
+        "callbacks__print_log": None,
+        "device": plan.device,
+        "verbose": 0,
+    }
+    net = AveragedNet(module, ObservedError, **options).initialize()
     net.start_average(plan.averaging)
     if progress.epochs:
         net.module_.load_state_dict(progress.module)
@@ -213,8 +219,8 @@ def train(
         with own_random_numbers(), contextlib.suppress(Stop):
             net.fit_loop(train_origins, epochs=max(0, plan.max_epochs - progress.epochs))
     net.notify("on_train_end", X=train_origins, y=None)
-    net.module_.load_state_dict(progress.best)
-    return net.module_.eval()
+    module.load_state_dict(progress.best)
+    return module.eval()
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
