@@ -88,6 +88,19 @@ class Cell:
         return shapes | dict.fromkeys(self.weights, (hidden_size,))
 
 
+_known: dict[str, Cell] = {}
+
+
+def find(key: str) -> Cell:
+    """The cell with that key; operators name cells by key.
+
+    Errors: `CellError` when this process has not defined it.
+    """
+    if key not in _known:
+        raise CellError(f"no cell with the key {key} is defined here; import its module first")
+    return _known[key]
+
+
 def cell(
     *, gates: str | Mapping[str, str], state: str = "", weights: str = ""
 ) -> Callable[[Callable[..., Any]], Cell]:
@@ -125,7 +138,9 @@ def cell(
         _check_arguments(function, [gate.name for gate in declared], states, units, place)
         traced = trace(function, declared, states, units)
         _check_used(declared, traced, place)
-        return Cell(function.__name__, declared, states, units + lowered, function, traced)
+        made = Cell(function.__name__, declared, states, units + lowered, function, traced)
+        _known[made.key] = made
+        return made
 
     return define
 

@@ -1,0 +1,372 @@
+"""What the LLVM emitters share: tiles, named buffers, loops, masked rows, the threads' entry.
+
+A kernel has one argument, an array of 64-bit slots: pointers and sizes in the order of its `Slots`.
+`part` does one thread's share; `whole` runs all shares, on the OpenMP threads that PyTorch uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import llvmlite.ir as ir
+
+from holdfast.compiler.emit.llvm_math import SPELLINGS, Format, Value, VectorMath
+from holdfast.compiler.emit.target import Target
+from holdfast.compiler.graph import Node
+
+I1 = ir.IntType(1)
+I32 = ir.IntType(32)
+I64 = ir.IntType(64)
+BYTE_POINTER = ir.IntType(8).as_pointer()
+
+
+def number(value: int) -> Value:
+    """A 64-bit integer constant."""
+    return ir.Constant(I64, value)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a product is cut for the registers of a target."""
+
+    lanes: int
+    vectors: int
+    """Vectors of units that are accumulated together."""
+    rows: int
+    """Rows of the batch that are accumulated together."""
+    blocks: int
+    """Blocks of `vectors * lanes` units that cover H."""
+
+    @property
+    def units(self) -> int:
+        """Units of one block."""
+        return self.lanes * self.vectors
+
+    @property
+    def padded(self) -> int:
+        """H rounded up to whole blocks."""
+        return self.units * self.blocks
+
+
+def tile(hidden_size: int, sums: int, target: Target, itemsize: int) -> Tile:
+    """The tile for `sums` accumulators per row and vector.
+
+    The accumulators take three quarters of the registers, the rest holds weights. Where a cell has
+    few sums, several vectors of units share a block, as far as they divide H without waste.
+    """
+    lanes = target.lanes(itemsize)
+    vectors = -(-hidden_size // lanes)
+    budget = target.registers * 3 // 4
+    shared = next(n for n in (4, 3, 2, 1) if vectors % n == 0 and (n * sums <= 4 or n == 1))
+    rows = max(1, min(12, budget // (sums * shared)))
+    return Tile(lanes, shared, rows, vectors // shared)
+
+
+@dataclass
+class Loop:
+    """A counted loop under construction: its index and its carried values."""
+
+    index: Value
+    values: list[Value]
+    following: list[Value] = field(default_factory=list)
+
+    def carry(self, *values: Value) -> None:
+        """What the carried values are in the next turn, and after the loop."""
+        self.following = list(values)
+
+
+class Emitter:
+    """One function under construction: buffers by name, loops, vector loads and stores."""
+
+    def __init__(
+        self,
+        module: ir.Module,
+        function: ir.Function,
+        names: Sequence[str],
+        form: Format,
+        hidden_size: int,
+        lanes: int,
+    ) -> None:
+        self.module = module
+        self.function = function
+        self.hidden_size = hidden_size
+        self.lanes = lanes
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self.math = VectorMath(module, self.builder, form, lanes)
+        self.slots: dict[str, Value] = dict(zip(names, function.args, strict=True))
+        self.masked = hidden_size % lanes != 0
+        self.mask_type = ir.VectorType(I1, lanes)
+
+    def __getitem__(self, name: str) -> Value:
+        """The buffer or the size of that name."""
+        return self.slots[name]
+
+    @contextmanager
+    def loop(
+        self, start: Value, stop: Value, step: Value, carried: Sequence[Value] = (), name: str = "l"
+    ) -> Iterator[Loop]:
+        """`for index in range(start, stop, step)`; `loop.values` holds the results afterwards."""
+        b = self.builder
+        before = b.block
+        head = b.append_basic_block(f"{name}.head")
+        body = b.append_basic_block(f"{name}.body")
+        after = b.append_basic_block(f"{name}.after")
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(I64, name)
+        index.add_incoming(start, before)
+        phis = [b.phi(value.type) for value in carried]
+        for phi, value in zip(phis, carried, strict=True):
+            phi.add_incoming(value, before)
+        b.cbranch(b.icmp_signed("<", index, stop), body, after)
+        b.position_at_end(body)
+        loop = Loop(index, list(phis))
+        yield loop
+        following = b.add(index, step)
+        index.add_incoming(following, b.block)
+        for phi, value in zip(phis, loop.following, strict=True):
+            phi.add_incoming(value, b.block)
+        b.branch(head)
+        b.position_at_end(after)
+
+    def cases(self, value: Value, count: int, emit: Callable[[int], None], first: int = 1) -> None:
+        """A switch over `first .. count`, with code for each; nothing for other values."""
+        b = self.builder
+        after = b.append_basic_block("cases.after")
+        switch = b.switch(value, after)
+        for case in range(first, count + 1):
+            block = b.append_basic_block(f"case{case}")
+            switch.add_case(number(case), block)
+            b.position_at_end(block)
+            emit(case)
+            b.branch(after)
+        b.position_at_end(after)
+
+    def minimum(self, x: Value, y: Value) -> Value:
+        """The smaller of two integers."""
+        return self.builder.select(self.builder.icmp_signed("<", x, y), x, y)
+
+    def at(self, pointer: Value, *terms: Value | int) -> Value:
+        """A pointer moved by the sum of the terms, in elements."""
+        total: Value = None
+        for term in terms:
+            value = number(term) if isinstance(term, int) else term
+            total = value if total is None else self.builder.add(total, value)
+        return self.builder.gep(pointer, [total])
+
+    def times(self, value: Value, factor: int) -> Value:
+        """An integer times a constant."""
+        return self.builder.mul(value, number(factor))
+
+    def vector_at(self, pointer: Value) -> Value:
+        """All lanes from memory."""
+        wide = self.builder.bitcast(pointer, self.math.vector.as_pointer())
+        return self.builder.load(wide, align=self.math.form.itemsize)
+
+    def put_vector(self, value: Value, pointer: Value) -> None:
+        """All lanes to memory."""
+        wide = self.builder.bitcast(pointer, self.math.vector.as_pointer())
+        self.builder.store(value, wide, align=self.math.form.itemsize)
+
+    def broadcast(self, scalar: Value) -> Value:
+        """One number in every lane."""
+        undefined = ir.Constant(self.math.vector, ir.Undefined)
+        single = self.builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(single, undefined, zeros)
+
+    def unit_mask(self, unit: Value) -> Value | None:
+        """Which lanes are units, for a vector that starts at `unit`; None when all always are."""
+        if not self.masked:
+            return None
+        lanes = ir.VectorType(I64, self.lanes)
+        undefined = ir.Constant(lanes, ir.Undefined)
+        single = self.builder.insert_element(undefined, unit, ir.Constant(I32, 0))
+        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        start = self.builder.shuffle_vector(single, undefined, zeros)
+        index = self.builder.add(start, ir.Constant(lanes, list(range(self.lanes))))
+        limit = ir.Constant(lanes, [self.hidden_size] * self.lanes)
+        return self.builder.icmp_signed("<", index, limit)
+
+    def load_units(self, pointer: Value, mask: Value | None) -> Value:
+        """A vector of units from a row of exactly H elements; zero beyond its end."""
+        if mask is None:
+            return self.vector_at(pointer)
+        vector = self.math.vector
+        wide = self.builder.bitcast(pointer, vector.as_pointer())
+        kinds = [vector.as_pointer(), I32, self.mask_type, vector]
+        function = self._masked("load", ir.FunctionType(vector, kinds))
+        align = ir.Constant(I32, self.math.form.itemsize)
+        return self.builder.call(function, [wide, align, mask, self.math.const(0.0)])
+
+    def store_units(self, value: Value, pointer: Value, mask: Value | None) -> None:
+        """A vector of units to a row of exactly H elements; nothing beyond its end."""
+        if mask is None:
+            self.put_vector(value, pointer)
+            return
+        vector = self.math.vector
+        wide = self.builder.bitcast(pointer, vector.as_pointer())
+        kinds = [vector, vector.as_pointer(), I32, self.mask_type]
+        function = self._masked("store", ir.FunctionType(ir.VoidType(), kinds))
+        align = ir.Constant(I32, self.math.form.itemsize)
+        self.builder.call(function, [value, wide, align, mask])
+
+    def _masked(self, verb: str, kind: ir.FunctionType) -> ir.Function:
+        name = f"llvm.masked.{verb}.{self.math.suffix}.p0"
+        found = self.module.globals.get(name)
+        return found if found is not None else ir.Function(self.module, kind, name)
+
+    def evaluate(
+        self, root: Node, values: dict[Node, Value], load: Callable[[Node], Value]
+    ) -> Value:
+        """The value of a node: loaded where `load` knows it, computed from its inputs elsewhere."""
+        if root not in values:
+            loaded = load(root)
+            if loaded is None:
+                inputs = [self.evaluate(child, values, load) for child in root.inputs]
+                loaded = SPELLINGS[root.op](self.math, *inputs)
+            values[root] = loaded
+        return values[root]
+
+
+def product(
+    emitter: Emitter,
+    sums: list[list[Value]],
+    weights: Value,
+    rows: Sequence[Value],
+    depth: int,
+    columns: Sequence[int],
+    width: int,
+) -> list[list[Value]]:
+    """Add `rows[q][k] * weights[k]` over k to the sums; returns the new sums.
+
+    Arguments:
+        sums: accumulators `[row][column]`.
+        weights: packed `[depth][width]` vectors.
+        rows: pointers to `depth` numbers each.
+        columns: which accumulator each of the `width` vectors belongs to.
+    """
+    if depth == 0 or width == 0:
+        return sums
+    b, math = emitter.builder, emitter.math
+    flat = [sums[q][column] for q in range(len(rows)) for column in columns]
+
+    def turn(k: Value, carried: list[Value]) -> list[Value]:
+        start = emitter.times(k, width * emitter.lanes)
+        vectors = [
+            emitter.vector_at(emitter.at(weights, start, n * emitter.lanes)) for n in range(width)
+        ]
+        following = []
+        for q, row in enumerate(rows):
+            scalar = emitter.broadcast(b.load(emitter.at(row, k)))
+            for n, vector in enumerate(vectors):
+                following.append(math.fma(scalar, vector, carried[q * width + n]))
+        return following
+
+    with emitter.loop(number(0), number(depth), number(1), flat, "k") as loop:
+        loop.carry(*turn(loop.index, loop.values))
+    result = [list(row) for row in sums]
+    for q in range(len(rows)):
+        for n, column in enumerate(columns):
+            result[q][column] = loop.values[q * width + n]
+    return result
+
+
+def shares(emitter: Emitter, rows: int) -> tuple[Value, Value, Value]:
+    """First row, end and stride of this thread's blocks of rows.
+
+    A dense batch is cut into contiguous shares; in a ragged one the rows are sorted by length, so
+    the blocks are dealt out in turn.
+    """
+    b = emitter.builder
+    thread, threads, batch = emitter["thread"], emitter["threads"], emitter["batch"]
+    dense = b.icmp_signed("==", b.ptrtoint(emitter["counts"], I64), number(0))
+    low = b.sdiv(b.mul(batch, thread), threads)
+    high = b.sdiv(b.mul(batch, b.add(thread, number(1))), threads)
+    start = b.select(dense, low, emitter.times(thread, rows))
+    end = b.select(dense, high, batch)
+    stride = b.select(dense, number(rows), emitter.times(threads, rows))
+    return start, end, stride
+
+
+def rows_alive(emitter: Emitter, t: Value) -> Value:
+    """Rows of step t: all of them, or what `counts` says."""
+    b = emitter.builder
+    counts = emitter["counts"]
+    dense = b.icmp_signed("==", b.ptrtoint(counts, I64), number(0))
+    with b.if_else(dense) as (then, otherwise):
+        with then:
+            full, full_block = emitter["batch"], b.block
+        with otherwise:
+            some, some_block = b.load(emitter.at(counts, t)), b.block
+    alive = b.phi(I64, "alive")
+    alive.add_incoming(full, full_block)
+    alive.add_incoming(some, some_block)
+    return alive
+
+
+def row_step(emitter: Emitter, alive: Value) -> Value:
+    """Rows of memory from one step to the next: `stride` where rows are padded, else those alive."""
+    b = emitter.builder
+    padded = b.icmp_signed("!=", emitter["stride"], number(0))
+    return b.select(padded, emitter["stride"], alive)
+
+
+def new_module(target: Target) -> ir.Module:
+    """An empty module for a target."""
+    module = ir.Module("holdfast")
+    module.triple = target.triple
+    return module
+
+
+def declare_body(module: ir.Module, kinds: Mapping[str, ir.Type]) -> ir.Function:
+    """The function that holds a kernel's loops; its pointers never overlap."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), list(kinds.values())), "body")
+    function.linkage = "internal"
+    for argument in function.args:
+        if isinstance(argument.type, ir.PointerType):
+            argument.add_attribute("noalias")
+    return function
+
+
+def add_entries(module: ir.Module, body: ir.Function, kinds: Mapping[str, ir.Type]) -> None:
+    """Add `part(slots, thread, threads)` and `whole(slots)` around a body.
+
+    The slots are the body's arguments but the last two, then the number of threads wanted.
+    """
+    slots = I64.as_pointer()
+    part = ir.Function(module, ir.FunctionType(ir.VoidType(), [slots, I64, I64]), "part")
+    b = ir.IRBuilder(part.append_basic_block("entry"))
+    arguments = []
+    for index, kind in enumerate(list(kinds.values())[:-2]):
+        value = b.load(b.gep(part.args[0], [number(index)]))
+        arguments.append(b.inttoptr(value, kind) if isinstance(kind, ir.PointerType) else value)
+    b.call(body, [*arguments, part.args[1], part.args[2]])
+    b.ret_void()
+    _add_whole(module, part, len(kinds) - 2)
+
+
+def _add_whole(module: ir.Module, part: ir.Function, threads_slot: int) -> None:
+    slots = I64.as_pointer()
+    rank = ir.Function(module, ir.FunctionType(I32, []), "omp_get_thread_num")
+    team = ir.Function(module, ir.FunctionType(I32, []), "omp_get_num_threads")
+    work = ir.Function(module, ir.FunctionType(ir.VoidType(), [BYTE_POINTER]), "work")
+    work.linkage = "internal"
+    b = ir.IRBuilder(work.append_basic_block("entry"))
+    mine = b.sext(b.call(rank, []), I64)
+    b.call(part, [b.bitcast(work.args[0], slots), mine, b.sext(b.call(team, []), I64)])
+    b.ret_void()
+    kinds = [work.type, BYTE_POINTER, I32, I32]
+    start = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "GOMP_parallel")
+    whole = ir.Function(module, ir.FunctionType(ir.VoidType(), [slots]), "whole")
+    b = ir.IRBuilder(whole.append_basic_block("entry"))
+    threads = b.load(b.gep(whole.args[0], [number(threads_slot)]))
+    with b.if_else(b.icmp_signed("<=", threads, number(1))) as (alone, together):
+        with alone:
+            b.call(part, [whole.args[0], number(0), number(1)])
+        with together:
+            data = b.bitcast(whole.args[0], BYTE_POINTER)
+            b.call(start, [work, data, b.trunc(threads, I32), ir.Constant(I32, 0)])
+    b.ret_void()

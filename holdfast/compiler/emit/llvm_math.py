@@ -1,0 +1,280 @@
+"""The operations of the table on vector registers, spelled in LLVM IR.
+
+`exp` reduces its argument to n ln 2 + r and evaluates a polynomial for e^r - 1; `sigmoid` and `tanh`
+are one division each on top, `tanh` through exp(x) - 1, so that it stays accurate near zero. NaN
+passes through every operation. The polynomials are minimax fits on the reduced interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.ir as ir
+
+Value = Any
+"""An LLVM value; llvmlite's own classes carry no types a checker could use."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One floating-point format: its layout and the constants that depend on it."""
+
+    name: str
+    bits: int
+    mantissa: int
+    bias: int
+    exp_low: float
+    """Below, exp is taken as zero."""
+    exp_high: float
+    """Above, exp overflows."""
+    expm1: tuple[float, ...]
+    """(e^r - 1 - r) / r^2 for |r| <= ln(2)/2, highest power first."""
+    atanh: tuple[float, ...]
+    """(atanh(s) / s - 1) / s^2 as a polynomial in s^2 for s <= 1/3, highest power first."""
+    tiny: float
+    """Smallest normal number."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.bits // 8
+
+
+FLOAT32 = Format(
+    "f32",
+    32,
+    23,
+    127,
+    -87.33654,
+    88.72284,
+    (
+        1.3927684616575004e-3,
+        8.364380693291069e-3,
+        4.1666545421095535e-2,
+        1.6666569628115476e-1,
+        0.5,
+    ),
+    (0.13425749011418575, 0.1411830990265524, 0.20003780322455603, 0.33333320168349617),
+    1.1754943508222875e-38,
+)
+FLOAT64 = Format(
+    "f64",
+    64,
+    52,
+    1023,
+    -708.3964185322641,
+    709.782712893384,
+    (
+        2.51023277236091451e-8,
+        2.7622614078619689e-7,
+        2.7557264294679126e-6,
+        2.4801515879478316e-5,
+        1.9841269865789786e-4,
+        1.3888888920770122e-3,
+        8.3333333333295031e-3,
+        4.1666666666616862e-2,
+        1.6666666666666668e-1,
+        0.5,
+    ),
+    (
+        0.08082022805971766,
+        0.04400369243072337,
+        0.06000536404795356,
+        0.06657072104827468,
+        0.07692785032479312,
+        0.09090894718066429,
+        0.11111111358713932,
+        0.1428571428355438,
+        0.20000000000007292,
+        0.3333333333333333,
+    ),
+    2.2250738585072014e-308,
+)
+
+
+class VectorMath:
+    """Builds operations on vectors of one format at the place where an IRBuilder stands."""
+
+    def __init__(self, module: ir.Module, builder: ir.IRBuilder, form: Format, lanes: int) -> None:
+        self.module = module
+        self.builder = builder
+        self.form = form
+        self.lanes = lanes
+        self.scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
+        self.integer = ir.IntType(form.bits)
+        self.vector = ir.VectorType(self.scalar, lanes)
+        self.integers = ir.VectorType(self.integer, lanes)
+        self.suffix = f"v{lanes}{form.name}"
+
+    def const(self, value: float) -> Value:
+        """A vector with the same number in every lane."""
+        return ir.Constant(self.vector, [ir.Constant(self.scalar, value)] * self.lanes)
+
+    def int_const(self, value: int) -> Value:
+        """A vector with the same integer in every lane."""
+        return ir.Constant(self.integers, [ir.Constant(self.integer, value)] * self.lanes)
+
+    def intrinsic(self, name: str, *values: Value) -> Value:
+        """A call of `llvm.NAME` on vectors."""
+        full = f"llvm.{name}.{self.suffix}"
+        function = self.module.globals.get(full)
+        if function is None:
+            kind = ir.FunctionType(self.vector, [self.vector] * len(values))
+            function = ir.Function(self.module, kind, full)
+        return self.builder.call(function, values)
+
+    def fma(self, x: Value, y: Value, z: Value) -> Value:
+        """x y + z, rounded once."""
+        return self.intrinsic("fma", x, y, z)
+
+    def polynomial(self, coefficients: Sequence[float], x: Value) -> Value:
+        """Horner's rule, highest power first."""
+        total = self.const(coefficients[0])
+        for coefficient in coefficients[1:]:
+            total = self.fma(total, x, self.const(coefficient))
+        return total
+
+    def less(self, x: Value, y: Value) -> Value:
+        """x < y, false for NaN."""
+        return self.builder.fcmp_ordered("<", x, y)
+
+    def clamp(self, x: Value, low: float, high: float) -> Value:
+        """x between two numbers; NaN stays NaN."""
+        bottom, top = self.const(low), self.const(high)
+        x = self.builder.select(self.less(x, bottom), bottom, x)
+        return self.builder.select(self.less(top, x), top, x)
+
+    def exp_parts(self, x: Value, down: int = 0) -> tuple[Value, Value]:
+        """p and s with exp(x) = (s p + s) 2^down, p small, for x in the clamped range."""
+        b, form = self.builder, self.form
+        magic = self.const(1.5 * 2.0**form.mantissa)
+        shifted = self.fma(x, self.const(1.0 / math.log(2.0)), magic)
+        n = b.fsub(shifted, magic)
+        high = _round_to(math.log(2.0), form)
+        low = math.log(2.0) - high if form.bits == 32 else 2.3190468138462996e-17
+        r = self.fma(n, self.const(-high), x)
+        r = self.fma(n, self.const(-low), r)
+        tail = self.polynomial(form.expm1, r)
+        p = self.fma(b.fmul(r, r), tail, r)
+        bits = b.bitcast(shifted, self.integers)
+        bits = b.shl(bits, self.int_const(form.mantissa))
+        bits = b.add(bits, self.int_const((form.bias - down) << form.mantissa))
+        return p, b.bitcast(bits, self.vector)
+
+    def sigmoid(self, x: Value) -> Value:
+        """1 / (1 + exp(-x))"""
+        y = self.clamp(self.builder.fneg(x), self.form.exp_low, self.form.exp_high - 1.0)
+        p, s = self.exp_parts(y)
+        one = self.const(1.0)
+        return self.builder.fdiv(one, self.fma(s, p, self.builder.fadd(s, one)))
+
+    def tanh(self, x: Value) -> Value:
+        """-(exp(-2x) - 1) / (exp(-2x) + 1)"""
+        b = self.builder
+        y = self.clamp(b.fmul(x, self.const(-2.0)), self.form.exp_low, self.form.exp_high - 1.0)
+        p, s = self.exp_parts(y)
+        minus = self.fma(s, p, b.fsub(s, self.const(1.0)))
+        return b.fdiv(b.fneg(minus), b.fadd(minus, self.const(2.0)))
+
+    def exp(self, x: Value) -> Value:
+        """e^x; infinity above the range, zero below it"""
+        b, form = self.builder, self.form
+        p, s = self.exp_parts(self.clamp(x, form.exp_low, form.exp_high + 0.5), down=1)
+        value = b.fmul(self.fma(s, p, s), self.const(2.0))
+        return b.select(self.less(x, self.const(form.exp_low)), self.const(0.0), value)
+
+    def atanh_twice(self, s: Value) -> Value:
+        """2 atanh(s) for |s| <= 1/3"""
+        b = self.builder
+        z = b.fmul(s, s)
+        tail = b.fmul(b.fmul(z, s), self.polynomial(self.form.atanh, z))
+        return b.fmul(b.fadd(tail, s), self.const(2.0))
+
+    def log(self, x: Value) -> Value:
+        """The natural logarithm; -inf at zero, NaN below, inf at infinity"""
+        b, form = self.builder, self.form
+        small = self.less(x, self.const(form.tiny))
+        scaled = b.select(small, b.fmul(x, self.const(2.0**form.mantissa)), x)
+        bits = b.bitcast(scaled, self.integers)
+        exponent = b.ashr(bits, self.int_const(form.mantissa))
+        e = b.sitofp(b.sub(exponent, self.int_const(form.bias)), self.vector)
+        e = b.fsub(e, b.select(small, self.const(float(form.mantissa)), self.const(0.0)))
+        mask = self.int_const((1 << form.mantissa) - 1)
+        one_bits = self.int_const(form.bias << form.mantissa)
+        m = b.bitcast(b.or_(b.and_(bits, mask), one_bits), self.vector)
+        above = self.less(self.const(math.sqrt(2.0)), m)
+        m = b.select(above, b.fmul(m, self.const(0.5)), m)
+        e = b.select(above, b.fadd(e, self.const(1.0)), e)
+        one = self.const(1.0)
+        fraction = self.atanh_twice(b.fdiv(b.fsub(m, one), b.fadd(m, one)))
+        value = self.fma(e, self.const(math.log(2.0)), fraction)
+        infinity = self.const(math.inf)
+        value = b.select(b.fcmp_unordered("<", x, infinity), value, x)
+        value = b.select(b.fcmp_ordered("==", x, self.const(0.0)), self.const(-math.inf), value)
+        value = b.select(self.less(x, self.const(0.0)), self.const(math.nan), value)
+        return b.select(b.fcmp_unordered("uno", x, x), x, value)
+
+    def softplus(self, x: Value) -> Value:
+        """max(x, 0) + log(1 + exp(-|x|))"""
+        b = self.builder
+        u = self.exp(b.fneg(self.intrinsic("fabs", x)))
+        tail = self.atanh_twice(b.fdiv(u, b.fadd(u, self.const(2.0))))
+        return b.fadd(self.relu(x), tail)
+
+    def relu(self, x: Value) -> Value:
+        """max(x, 0)"""
+        zero = self.const(0.0)
+        return self.builder.select(self.less(x, zero), zero, x)
+
+    def hard_sigmoid(self, x: Value) -> Value:
+        """x / 6 + 1/2, clipped to 0 and 1"""
+        line = self.fma(x, self.const(1.0 / 6.0), self.const(0.5))
+        return self.clamp(line, 0.0, 1.0)
+
+    def compare(self, sign: str, x: Value, y: Value) -> Value:
+        """A comparison; with NaN all are false but `!=`."""
+        if sign == "!=":
+            return self.builder.fcmp_unordered(sign, x, y)
+        return self.builder.fcmp_ordered(sign, x, y)
+
+
+def _round_to(value: float, form: Format) -> float:
+    """The number as the format holds it."""
+    if form.bits == 64:
+        return value
+    scale = 2.0**form.mantissa
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * 2.0 * scale) / (2.0 * scale), exponent)
+
+
+SPELLINGS: dict[str, Callable[..., Value]] = {
+    "add": lambda m, x, y: m.builder.fadd(x, y, flags=("contract",)),
+    "sub": lambda m, x, y: m.builder.fsub(x, y, flags=("contract",)),
+    "mul": lambda m, x, y: m.builder.fmul(x, y, flags=("contract",)),
+    "div": lambda m, x, y: m.builder.fdiv(x, y),
+    "neg": lambda m, x: m.builder.fneg(x),
+    "sigmoid": VectorMath.sigmoid,
+    "tanh": VectorMath.tanh,
+    "exp": VectorMath.exp,
+    "log": VectorMath.log,
+    "sqrt": lambda m, x: m.intrinsic("sqrt", x),
+    "relu": VectorMath.relu,
+    "abs": lambda m, x: m.intrinsic("fabs", x),
+    "max": lambda m, x, y: m.intrinsic("maximum", x, y),
+    "min": lambda m, x, y: m.intrinsic("minimum", x, y),
+    "square": lambda m, x: m.builder.fmul(x, x, flags=("contract",)),
+    "softplus": VectorMath.softplus,
+    "hard_sigmoid": VectorMath.hard_sigmoid,
+    "hard_tanh": lambda m, x: m.clamp(x, -1.0, 1.0),
+    "where": lambda m, c, x, y: m.builder.select(c, x, y),
+    "lt": lambda m, x, y: m.compare("<", x, y),
+    "le": lambda m, x, y: m.compare("<=", x, y),
+    "gt": lambda m, x, y: m.compare(">", x, y),
+    "ge": lambda m, x, y: m.compare(">=", x, y),
+    "eq": lambda m, x, y: m.compare("==", x, y),
+    "ne": lambda m, x, y: m.compare("!=", x, y),
+}
+"""Each operation of the table on vectors; the first argument is the `VectorMath`."""
