@@ -1,0 +1,183 @@
+"""The definition itself: cells against equations written out here, lengths, packing, sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from holdfast.cells import CELLS
+from holdfast.compiler.emit import eager
+from tests.emit.problems import Problem, problem
+from tests.emit.user_cells import ALL_CELLS
+from tests.helpers import Shape, assert_same
+
+SHAPE = Shape(3, 4, 2, 5)
+Split = tuple[Tensor, ...]
+
+
+def _sums(x: Tensor, h: Tensor, p: Mapping[str, Tensor]) -> tuple[Split, Split]:
+    """`W x + b_ih` and `R h + b_hh`, gate by gate."""
+    size = h.shape[1]
+    first = x @ p["weight_ih"].T + p["bias_ih"]
+    second = h @ p["weight_hh"].T + p["bias_hh"]
+    return first.split(size, 1), second.split(size, 1)
+
+
+def _lstm(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+    i, f, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
+    new = torch.sigmoid(f) * c[0] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), (new,)
+
+
+def _lstm_1997(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+    i, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
+    new = c[0] + (4 / (1 + torch.exp(-g)) - 2) / (1 + torch.exp(-i))
+    return (2 / (1 + torch.exp(-new)) - 1) / (1 + torch.exp(-o)), (new,)
+
+
+def _peephole(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+    i, f, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
+    i, f = torch.sigmoid(i + p["p_i"] * c[0]), torch.sigmoid(f + p["p_f"] * c[0])
+    new = f * c[0] + i * torch.tanh(g)
+    return torch.sigmoid(o + p["p_o"] * new) * torch.tanh(new), (new,)
+
+
+def _coupled(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+    i, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
+    new = torch.lerp(c[0], torch.tanh(g), torch.sigmoid(i))
+    return torch.sigmoid(o) * torch.tanh(new), (new,)
+
+
+def _gru(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = _sums(x, h, p)
+    r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+    n = torch.tanh(x_n + r * h_n)
+    return torch.lerp(n, h, z), ()
+
+
+def _rnn(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+    (first,), (second,) = _sums(x, h, p)
+    return torch.tanh(first + second), ()
+
+
+def _rnn_relu(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+    (first,), (second,) = _sums(x, h, p)
+    return torch.clamp(first + second, min=0.0), ()
+
+
+EQUATIONS: dict[str, Callable[..., tuple[Tensor, Split]]] = {
+    "lstm": _lstm,
+    "lstm_1997": _lstm_1997,
+    "peephole": _peephole,
+    "coupled": _coupled,
+    "gru": _gru,
+    "rnn": _rnn,
+    "rnn_relu": _rnn_relu,
+}
+
+
+def _loop(given: Problem) -> list[Tensor]:
+    """All outputs of a full batch by the equations above: out, last h, last states, sequences."""
+    h, states = given.h, given.states
+    out, kept = [], []
+    for x_t in given.x:
+        h, states = EQUATIONS[given.cell.name](x_t, h, states, given.parameters)
+        out.append(h)
+        kept.append(states)
+    sequences = [torch.stack(values) for values in zip(*kept, strict=True)]
+    return [torch.stack(out), h, *states, *sequences]
+
+
+def test_every_cell_of_the_catalogue_has_its_equations_here() -> None:
+    assert set(EQUATIONS) == set(CELLS)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_is_its_equations(name: str, generator: torch.Generator) -> None:
+    given = problem(CELLS[name], SHAPE, generator)
+    result = given.run("eager", sequences=True)
+    mine, reference = result, _loop(given)
+    assert_same(mine, reference, name)
+    incoming = [torch.rand(one.shape, generator=generator, dtype=one.dtype) for one in reference]
+    assert_same(given.gradients(mine, incoming), given.gradients(reference, incoming), name)
+
+
+LENGTHS = torch.tensor([4, 0, 2])
+
+
+@pytest.mark.parametrize("name", ALL_CELLS)
+def test_lengths_are_each_row_alone(name: str, generator: torch.Generator) -> None:
+    given = problem(ALL_CELLS[name], SHAPE, generator)
+    out, h, *rest = given.run("eager", lengths=LENGTHS, sequences=True)
+    count = len(given.states)
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = given.rows(slice(row, row + 1), length)
+        reference = alone.run("eager", sequences=True)
+        assert_same(out[:length, row : row + 1], reference[0], f"out, row {row}")
+        assert_same(h[row : row + 1], reference[1], f"last h, row {row}")
+        assert not out[length:, row].any(), "zero behind the end"
+        for last, alone_last in zip(rest[:count], reference[2 : 2 + count], strict=True):
+            assert_same(last[row : row + 1], alone_last, f"last state, row {row}")
+        for kept, alone_kept in zip(rest[count:], reference[2 + count :], strict=True):
+            assert_same(kept[:length, row : row + 1], alone_kept, f"sequence, row {row}")
+            assert not kept[length:, row].any(), "zero behind the end"
+
+
+def test_what_stands_behind_the_end_has_no_effect(generator: torch.Generator) -> None:
+    given = problem(CELLS["peephole"], SHAPE, generator)
+    before = given.run("eager", lengths=LENGTHS)
+    spoiled = given.x.detach().clone()
+    for row, length in enumerate(LENGTHS.tolist()):
+        spoiled[length:, row] = float("nan")
+    after = given._replace(x=spoiled).run("eager", lengths=LENGTHS)
+    assert_same(after, before)
+
+
+@pytest.mark.parametrize("name", ALL_CELLS)
+def test_packed_is_the_padded_result_without_padding(name: str, generator: torch.Generator) -> None:
+    given = problem(ALL_CELLS[name], SHAPE, generator)
+    lengths = torch.tensor([4, 3, 1])
+    packed = pack_padded_sequence(given.x, lengths)
+    out, *rest = given._replace(x=packed.data).run(
+        "eager", batch_sizes=packed.batch_sizes, sequences=True
+    )
+    padded_out, *padded_rest = given.run("eager", lengths=lengths, sequences=True)
+    count = 1 + len(given.states)
+    assert_same(out, pack_padded_sequence(padded_out, lengths).data, "out")
+    assert_same(rest[:count], padded_rest[:count], "last h and states")
+    for kept, padded in zip(rest[count:], padded_rest[count:], strict=True):
+        assert_same(kept, pack_padded_sequence(padded, lengths).data, "sequence")
+
+
+def test_no_steps_at_all(generator: torch.Generator) -> None:
+    given = problem(CELLS["lstm"], SHAPE, generator)
+    out, h, c, sequence = given._replace(x=given.x[:0]).run("eager", sequences=True)
+    assert out.shape == sequence.shape == (0, 3, 5)
+    assert_same((h, c), (given.h, *given.states))
+
+
+def test_sequences_only_where_they_are_asked_for(generator: torch.Generator) -> None:
+    given = problem(CELLS["lstm"], SHAPE, generator)
+    arguments = (given.cell, given.x, given.parameters, given.h, given.states)
+    assert eager.run(*arguments).sequences is None
+    kept = eager.run(*arguments, sequences=True).sequences
+    assert kept is not None
+    assert_same(kept[0][-1], eager.run(*arguments).states[0])
+
+
+def test_a_projection_maps_h_after_every_step(generator: torch.Generator) -> None:
+    given = problem(CELLS["lstm"], SHAPE, generator)
+    reference = torch.nn.LSTM(SHAPE.I, SHAPE.H, proj_size=2, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            values = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(2 * values - 1)
+    parameters = {name.removesuffix("_l0"): value for name, value in reference.named_parameters()}
+    h = torch.rand(SHAPE.B, 2, generator=generator, dtype=torch.float64)
+    out, (last, c) = reference(given.x, (h[None], given.states[0][None]))
+    mine = eager.run(given.cell, given.x, parameters, h, given.states)
+    assert_same((mine.out, mine.h, *mine.states), (out, last[0], c[0]))
