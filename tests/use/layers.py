@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from holdfast.nn import GRU, LSTM, RNN, Recurrent
+from holdfast.nn import GRU, LSTM, RNN, Recurrent, operators
 from tests.helpers import unequal_
 
-KINDS: dict[str, tuple[type[Recurrent], type[nn.RNNBase], dict[str, Any]]] = {
+KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "lstm": (LSTM, nn.LSTM, {}),
     "lstm_proj": (LSTM, nn.LSTM, {"proj_size": 3}),
     "gru": (GRU, nn.GRU, {}),
@@ -29,6 +31,15 @@ def pair(kind: str, *args: Any, generator: torch.Generator, **options: Any) -> t
     layer = ours(*args, **more, **options)
     layer.load_state_dict(reference.state_dict())
     return layer, reference
+
+
+@contextmanager
+def target(name: str) -> Iterator[None]:
+    """Layers run on `eager` in here, or, with `default`, on what they choose themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "eager":
+            patch.setattr(operators, "select", lambda *_: ("eager", "the test asks for it"))
+        yield
 
 
 def drawn(
@@ -64,7 +75,9 @@ def observed(module: nn.Module, x: Any, hx: Any = None, **options: Any) -> dict[
     if hx is not None:
         hx = tuple(map(_leaf, hx)) if isinstance(hx, tuple) else _leaf(hx)
     results = tensors(module(x, hx, **options))
-    leaves = {f"gradient of {name}": value for name, value in module.named_parameters()}
+    leaves: dict[str, Tensor] = {
+        f"gradient of {name}": value for name, value in module.named_parameters()
+    }
     leaves["gradient of the input"] = tensors(x)[0]
     for index, state in enumerate([] if hx is None else tensors(hx)):
         leaves[f"gradient of initial state {index}"] = state

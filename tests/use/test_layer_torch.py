@@ -113,7 +113,7 @@ def test_same_seed_gives_the_same_parameters(kind: str) -> None:
     for module in (ours, theirs):
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            layer: Any = module(3, 5, num_layers=2, bidirectional=True, **more)
+            layer = module(3, 5, num_layers=2, bidirectional=True, **more)
         made.append(list(layer.named_parameters()))
     assert [name for name, _ in made[0]] == [name for name, _ in made[1]]
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(*made, strict=True))
@@ -123,7 +123,8 @@ def test_same_seed_gives_the_same_parameters(kind: str) -> None:
 def test_state_dicts_load_both_ways(kind: str, generator: torch.Generator) -> None:
     layer, reference = pair(kind, 3, 5, 2, bidirectional=True, generator=generator)
     x = drawn((4, 2, 3), generator, torch.float32)
-    fresh = type(reference)(3, 5, 2, bidirectional=True, **KINDS[kind][2])
+    _, theirs, more = KINDS[kind]
+    fresh = theirs(3, 5, 2, bidirectional=True, **more)
     assert fresh.load_state_dict(layer.state_dict()).missing_keys == []
     assert_same(fresh(x), layer(x))
     assert_same(layer.all_weights, reference.all_weights)
