@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.errors import HoldfastError
+from holdfast.show import add_cells, add_show
 
 FAILED, INTERRUPTED = 2, 130
 
@@ -41,7 +42,7 @@ def add_demo(verbs: Any) -> None:
     parser.set_defaults(run=_run_demo)
 
 
-VERBS = (add_forecast, add_demo)
+VERBS = (add_cells, add_show, add_forecast, add_demo)
 
 
 def build_parser() -> argparse.ArgumentParser:

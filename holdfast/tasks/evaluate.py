@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.data.frequency import DAY, Frequency
 from holdfast.tasks import baselines, metrics
 from holdfast.tasks.forecast import Forecaster
 from holdfast.tasks.rolled import Rolled
@@ -46,6 +47,18 @@ def show_score(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:#.4g}".rstrip(".")
 
 
+def season_name(frequency: Frequency, season: int) -> str:
+    """What people call the value `season` rows ago.
+
+    >>> season_name(Frequency("microsecond", 3_600_000_000), 168)
+    'seasonal naive (168, last week)'
+    """
+    known = {(DAY, "microsecond"): "yesterday", (7 * DAY, "microsecond"): "last week"}
+    known |= {(12, "month"): "last year", (364 * DAY, "microsecond"): "last year"}
+    name = known.get((season * frequency.step, frequency.unit))
+    return f"seasonal naive ({season}, {name})" if name else f"seasonal naive ({season})"
+
+
 def evaluate(
     model: Forecaster,
     data: Any,
@@ -66,7 +79,7 @@ def evaluate(
     seasons = tuple(sorted(model.recipe_.seasons)) or model.frequency_.seasons()
     forecasts = {OURS: rolled.forecast}
     for season in sorted(seasons, reverse=True):
-        forecasts[f"seasonal naive ({season})"] = _each(
+        forecasts[season_name(model.frequency_, season)] = _each(
             rolled, lambda y, at, m=season: baselines.seasonal_naive(y, at, rolled.horizon, m)
         )
     forecasts["naive (last value)"] = _each(

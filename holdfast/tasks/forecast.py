@@ -84,8 +84,8 @@ class Forecaster(BaseEstimator):
         dropout: float = 0.1,
         learning_rate: float = 4e-3,
         batch_size: int = 32,
-        max_epochs: int = 60,
-        patience: int = 15,
+        max_epochs: int = 50,
+        patience: int = 12,
         validation: float = 0.1,
         gradient_clip: float = 1.0,
         averaging: float = 0.98,
@@ -291,19 +291,19 @@ class Forecaster(BaseEstimator):
         folder = Path(path)
         config = load_config(folder, FORMAT)
         try:
-            model = cls(**config["settings"])
+            model = cls(**_tuples(config["settings"]))
             model.recipe_ = Recipe(**_tuples(config["recipe"]))
             model.frequency_ = Frequency(**config["frequency"])
             model.scales_ = {id: Scale(**_tuples(s)) for id, s in config["scales"].items()}
             model.inputs_ = (int(config["inputs"][0]), int(config["inputs"][1]))
             model.ends_, model.data_ = config["ends"], config["data"]
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
-        except (KeyError, TypeError, ValueError) as error:
+            with own_random_numbers():
+                model.net_ = model._network(model.recipe_, *model.inputs_)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(
                 f"{folder / 'config.json'}: incomplete ({error}); train or copy the model again"
             ) from error
-        with own_random_numbers():
-            model.net_ = model._network(model.recipe_, *model.inputs_)
         load_weights(folder, model.net_)
         model.net_.eval()
         return model

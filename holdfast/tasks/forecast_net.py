@@ -87,8 +87,7 @@ class ForecastNet(nn.Module):
         states, _ = self.recurrent(x)
         states = self.dropout(states[:, -known.shape[1] :])
         mixed = self.context(states)[:, :, None] + self.known(known) + self.step
-        mixed = self.dropout(torch.relu(self.hidden(torch.relu(mixed))))
-        out = self.out(mixed)
+        out = self.out(torch.relu(self.hidden(torch.relu(mixed))))
         weights = torch.softmax(out[..., 1:], dim=-1)
         return level + out[..., 0] + (weights * known[..., : self.candidates]).sum(dim=-1)
 

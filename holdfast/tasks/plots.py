@@ -34,16 +34,21 @@ def new_figure(width: float, height: float, rows: int = 1) -> tuple[Any, list[An
     return figure, axes
 
 
-def dates(ax: Any, hours: bool = False) -> None:
-    """Short dates on the time axis."""
+def dates(ax: Any) -> None:
+    """Short dates on the time axis, as many as there is room for."""
     from matplotlib import dates as mdates
 
     locator = mdates.AutoDateLocator(minticks=4, maxticks=9)
     ax.xaxis.set_major_locator(locator)
-    if hours:
-        ax.xaxis.set_major_formatter(mdates.DateFormatter("%a %d %b"))
-    else:
-        ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
+    ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
+
+
+def ticks(ax: Any, times: np.ndarray, form: str) -> None:
+    """These dates on the time axis, written in the form of `strftime`."""
+    from matplotlib import dates as mdates
+
+    ax.set_xticks(times)
+    ax.xaxis.set_major_formatter(mdates.DateFormatter(form))
 
 
 def png(figure: Any) -> bytes:

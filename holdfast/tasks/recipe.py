@@ -9,7 +9,7 @@ from holdfast.data.panel import Panel
 from holdfast.data.windows import REPEATS, Recipe, default_lags
 from holdfast.errors import DataError
 
-SHORTEST_WINDOW, LONGEST_WINDOW = 28, 168
+SHORTEST_WINDOW, LONGEST_WINDOW = 28, 72
 
 
 def held_out(validation: float, rows: int, horizon: int) -> int:
@@ -24,7 +24,8 @@ def held_out(validation: float, rows: int, horizon: int) -> int:
 def choose_recipe(settings: Any, panel: Panel) -> Recipe:
     """The window, seasons and lags for `panel`, those of `settings` (a `Forecaster`) where given.
 
-    The window covers the longest season, at least 28 and at most 168 rows. Lags are four whole
+    The window covers the longest season, but at least 28 and at most 72 rows: what is longer ago
+    comes in through the lags. Lags are four whole
     longest seasons back and two of each other, fewer when the shortest series has no room for them.
 
     Raises `DataError` when the shortest series is too short to train on.
