@@ -95,16 +95,19 @@ def run(
         return _run_packed(cell, x, parameters, h, states, batch_sizes.tolist(), sequences)
     steps, kept = [], []
     for t in range(x.shape[0]):
-        new_h, new_states = step(cell, x[t], parameters, h, states)
+        x_t = x[t]
         if lengths is not None:
             alive = (t < lengths.to(x.device)).unsqueeze(1)
+            # Even a NaN in the padding stays out of the gradients: 0 * NaN would be NaN.
+            x_t = torch.where(alive, x_t, 0.0)
+            new_h, new_states = step(cell, x_t, parameters, h, states)
             steps.append(torch.where(alive, new_h, 0.0))
             kept.append(tuple(torch.where(alive, new, 0.0) for new in new_states))
             h = torch.where(alive, new_h, h)
             pairs = zip(new_states, states, strict=True)
             states = tuple(torch.where(alive, new, old) for new, old in pairs)
         else:
-            h, states = new_h, new_states
+            h, states = step(cell, x_t, parameters, h, states)
             steps.append(h)
             kept.append(states)
     if not steps:
