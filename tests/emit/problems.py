@@ -54,14 +54,17 @@ class Problem(NamedTuple):
         states = tuple(state[rows] for state in self.states)
         return self._replace(x=self.x[:steps, rows], h=self.h[rows], states=states)
 
-    def gradients(self, outputs: Sequence[Tensor], incoming: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients of all inputs; an unused one is zero."""
+    def gradients(
+        self, outputs: Sequence[Tensor], incoming: Sequence[Tensor], *, again: bool = False
+    ) -> list[Tensor]:
+        """Gradients of all inputs; an unused one is zero. `again`: more will be asked for."""
         pairs = [pair for pair in zip(outputs, incoming, strict=True) if pair[0].requires_grad]
         return list(
             torch.autograd.grad(
                 [output for output, _ in pairs],
                 self.inputs,
                 [gradient for _, gradient in pairs],
+                retain_graph=again,
                 allow_unused=True,
                 materialize_grads=True,
             )

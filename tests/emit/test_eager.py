@@ -130,11 +130,13 @@ def test_lengths_are_each_row_alone(name: str, generator: torch.Generator) -> No
 def test_what_stands_behind_the_end_has_no_effect(generator: torch.Generator) -> None:
     given = problem(CELLS["peephole"], SHAPE, generator)
     before = given.run("eager", lengths=LENGTHS)
-    spoiled = given.x.detach().clone()
-    for row, length in enumerate(LENGTHS.tolist()):
-        spoiled[length:, row] = float("nan")
-    after = given._replace(x=spoiled).run("eager", lengths=LENGTHS)
+    wanted = given.gradients(before, [torch.ones_like(one) for one in before])
+    with torch.no_grad():
+        for row, length in enumerate(LENGTHS.tolist()):
+            given.x[length:, row] = float("nan")
+    after = given.run("eager", lengths=LENGTHS)
     assert_same(after, before)
+    assert_same(given.gradients(after, [torch.ones_like(one) for one in after]), wanted)
 
 
 @pytest.mark.parametrize("name", ALL_CELLS)

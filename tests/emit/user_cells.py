@@ -102,8 +102,8 @@ def taken_apart(n, z, r, h, w, *, slope=0.75):
 @cell(gates={"a": "W x", "b": "R h"}, state="c")
 def bare(a, b, c, h):
     """No bias anywhere, and the previous h twice."""
-    c = tanh(a) + 0.5 * c * h
-    return tanh(b) + 0.25 * c + minimum(h, 0.5), c
+    c = tanh(a) + 0.25 * c * h
+    return tanh(b + 0.25 * c) + 0.5 * minimum(h, 0.5), c
 
 
 USER_CELLS: dict[str, Cell] = {
