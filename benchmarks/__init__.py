@@ -1,0 +1,1 @@
+"""Speed, measured beside PyTorch and the eager definition: `python -m benchmarks layers`."""

@@ -1,0 +1,94 @@
+"""`python -m benchmarks layers`: gate, run, table, one line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks import layers, registry, report
+from benchmarks.layers import Refusal
+from benchmarks.registry import Shape
+from holdfast.cells import CELLS
+
+TURN = 0.2
+"""Seconds of one contender's turn."""
+
+QUICK_TURN = 0.01
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a benchmark; 0 when every row passed the gate, 1 when one was refused."""
+    options = _parser().parse_args(argv)
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads or before)
+    try:
+        return _layers(options)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _layers(options: argparse.Namespace) -> int:
+    seconds = QUICK_TURN if options.quick else TURN
+    rounds = 3 if options.quick else options.rounds
+    threads = torch.get_num_threads()
+    about, versions = report.machine(), report.versions()
+    print(f"{about['cpu']}, {about['cores']} cores, {about['llvm_cpu']}, load {about['load']}")
+    print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    print(f"{threads} thread(s), float32, {rounds} rounds\n")
+    print(report.HEAD)
+    found = []
+    for one in layers.measure(options.cells, options.shapes, rounds, seconds):
+        found.append(one)
+        print(*report.lines(one), sep="\n", flush=True)
+    line = report.record(found, threads, {"rounds": rounds, "turn_s": seconds})
+    if options.json:
+        report.append(options.json, line)
+    print(f"\n{line}", flush=True)
+    return int(any(isinstance(one, Refusal) for one in found))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verb = verbs.add_parser("layers", help="one layer over sequences, beside torch and eager")
+    verb.add_argument("--threads", type=_positive, help="default: as many as torch would take")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="append the JSON line to a file")
+    verb.add_argument(
+        "--cells", type=_cells, default=registry.CELLS, help="names, with commas between"
+    )
+    verb.add_argument(
+        "--shapes", type=_shapes, default=registry.SHAPES, help="such as B32-T100-I32-H128,..."
+    )
+    verb.add_argument("--rounds", type=_positive, default=7, help="turns of each contender; >= 3")
+    verb.add_argument("--quick", action="store_true", help="short turns: a look, not a measurement")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {number}, expected at least 1")
+    return number
+
+
+def _cells(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in CELLS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no cell {unknown[0]!r}; there are {', '.join(CELLS)}")
+    return names
+
+
+def _shapes(text: str) -> tuple[Shape, ...]:
+    try:
+        return tuple(map(registry.shape_named, text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
