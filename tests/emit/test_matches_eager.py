@@ -174,7 +174,10 @@ def test_a_wrong_number_spoils_its_row_and_no_other(cell: Cell, generator: torch
 
 
 @CELL
-@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+@pytest.mark.parametrize(
+    "ragged",
+    [pytest.param(False, id="full", marks=pytest.mark.slow), pytest.param(True, id="ragged")],
+)
 def test_gradcheck_of_the_compiled_target(
     cell: Cell, ragged: bool, generator: torch.Generator
 ) -> None:
