@@ -17,6 +17,7 @@ from sklearn.base import clone
 from holdfast.data import Columns, read_panel
 from holdfast.errors import DataError, ModelError
 from holdfast.tasks import Forecaster, evaluate
+from holdfast.tasks.forecast_net import ForecastNet
 from tests.helpers import assert_same
 from tests.tasks.small import SMALL, csv, daily, edit, several
 
@@ -32,7 +33,7 @@ def values(frame: Any) -> np.ndarray:
 
 def test_parameters_go_in_and_out() -> None:
     model = Forecaster(horizon=5, cell="peephole", seasons=(7,))
-    copy = clone(model)
+    copy: Any = clone(model)
     assert copy is not model
     assert copy.get_params() == model.get_params()
     assert copy.set_params(hidden_size=3).hidden_size == 3
@@ -53,8 +54,9 @@ def test_early_stopping_ends_training() -> None:
 
 
 def test_the_forget_gate_starts_open() -> None:
-    net = Forecaster(**SMALL)._network(Forecaster(**SMALL).fit(daily()).recipe_, 5, 3)
-    bias = net.recurrent.bias_ih_l0.detach() + net.recurrent.bias_hh_l0.detach()
+    net = ForecastNet(input_size=5, known_size=3, candidates=1, horizon=2, hidden_size=6)
+    weights = net.recurrent.state_dict()
+    bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
     assert_same(bias, torch.tensor([0.0] * 6 + [1.0] * 6 + [0.0] * 12))
 
 
@@ -132,12 +134,15 @@ def test_a_covariate_is_read_from_the_past_only() -> None:
 
 
 def test_the_same_seed_gives_the_same_model_and_leaves_the_global_generators() -> None:
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_state, numpy_state = (
+        torch.get_rng_state(),
+        np.random.get_state(legacy=False)["state"]["key"].copy(),
+    )
     python_state = random.getstate()
     settings = {**SMALL, "num_layers": 2, "dropout": 0.3}
     first = Forecaster(**settings, seed=3).fit(daily())
     assert torch.equal(torch.get_rng_state(), torch_state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)
+    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], numpy_state)
     assert random.getstate() == python_state
     torch.rand(5)
     second = Forecaster(**settings, seed=3).fit(daily())
