@@ -9,18 +9,20 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 import llvmlite.binding as llvm
 import torch
+from torch import Tensor
 
 from holdfast.compiler import cache as disk
 from holdfast.compiler import threads
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
 from holdfast.compiler.emit.llvm_loops import Tile
+from holdfast.compiler.emit.llvm_pack import PACKERS, emit_packers
 from holdfast.compiler.emit.target import Target, host, machine
 from holdfast.compiler.plan import Plan, plan
 from holdfast.errors import BuildError
@@ -64,6 +66,39 @@ class Kernel:
             list(threads.workers(count).map(lambda rank: self._part(slots, rank, count), shares))
 
 
+@dataclass(eq=False)
+class Packer:
+    """Packs weights into the order in which kernels read them; see `emit.llvm_pack`."""
+
+    _engine: llvm.ExecutionEngine = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self._gates = self._function("pack_gates")
+        self._rows = self._function("pack_rows")
+
+    def _function(self, name: str) -> Callable[..., None]:
+        kinds = [ctypes.c_int64] * len(PACKERS[name])
+        return ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))
+
+    def gates(self, weight: Tensor, sums: int, tile: Tile) -> Tensor:
+        """`[sums * H, K]` as `[blocks, K, sums, units]`, zero beyond H."""
+        weight = weight.contiguous()
+        hidden_size, depth = weight.shape[0] // sums, weight.shape[1]
+        packed = weight.new_empty(tile.blocks, depth, sums, tile.units)
+        sizes = (sums, hidden_size, depth, tile.blocks, tile.vectors)
+        self._gates(weight.data_ptr(), packed.data_ptr(), *sizes)
+        return packed
+
+    def rows(self, weight: Tensor, tile: Tile) -> Tensor:
+        """`[K, H]` as `[blocks, K, units]`, zero beyond H."""
+        weight = weight.contiguous()
+        depth, hidden_size = weight.shape
+        packed = weight.new_empty(tile.blocks, depth, tile.units)
+        sizes = (depth, hidden_size, tile.blocks, tile.vectors)
+        self._rows(weight.data_ptr(), packed.data_ptr(), *sizes)
+        return packed
+
+
 @cache
 def planned(cell: Cell) -> Plan:
     """The plan of a cell, made once."""
@@ -79,7 +114,7 @@ def kernel(cell: Cell, mode: str, dtype: torch.dtype, input_size: int, hidden_si
     ('x', 'h_first', 'out')
 
     Arguments:
-        mode: `infer`, `train` or `backward`.
+        mode: `infer`, `step`, `train` or `backward`.
         input_size, hidden_size: I and H; the kernel serves any B and T.
     """
     depth = 0 if mode == "backward" else input_size
@@ -94,30 +129,48 @@ def kernel(cell: Cell, mode: str, dtype: torch.dtype, input_size: int, hidden_si
     return found
 
 
+@cache
+def packer(dtype: torch.dtype) -> Packer:
+    """The packing functions for one format."""
+    form = emit.FORMATS[dtype]
+    target = host()
+    key = _digest("pack", form.name, target.key)
+    with _lock:
+        engine = _engine(key, lambda: emit_packers(form, target), "pack_gates")
+    return Packer(engine)
+
+
 def _build(cell: Cell, mode: str, dtype: torch.dtype, input_size: int, hidden_size: int) -> Kernel:
     layout = planned(cell)
     form = emit.FORMATS[dtype]
     target = host()
-    key = _disk_key(cell, layout, mode, form.name, input_size, hidden_size, target)
-    code = disk.read(key)
-    engine = _load(code) if code else None
-    if engine is None:
-        text = emit.emit(layout, mode, form, input_size, hidden_size, target)
-        code = assemble(text, target)
-        engine = _load(code)
-        if engine is None:
-            raise BuildError(f"the kernel {mode} of {cell.name} could not be loaded")
-        disk.write(key, code)
+    sizes = (str(input_size), str(hidden_size))
+    key = _digest(cell.key, layout.text(), mode, form.name, *sizes, target.key)
     chosen = emit.kernel_tile(layout, mode, form, hidden_size, target)
-    return Kernel(tuple(emit.slots(layout, mode)), chosen, engine)
+
+    def text() -> str:
+        return emit.emit(layout, mode, form, input_size, hidden_size, target)
+
+    return Kernel(tuple(emit.slots(layout, mode)), chosen, _engine(key, text, "whole"))
 
 
-def _disk_key(cell: Cell, layout: Plan, *parts: object) -> str:
-    target = parts[-1]
-    assert isinstance(target, Target)
-    content = [cell.key, layout.text(), *map(str, parts[:-1]), target.key]
-    content += [str(llvm.llvm_version_info), disk.emitter_digest()]
+def _digest(*parts: str) -> str:
+    """The name on disk of machine code with these origins."""
+    content = [*parts, str(llvm.llvm_version_info), disk.emitter_digest()]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+
+def _engine(key: str, text: Callable[[], str], entry: str) -> llvm.ExecutionEngine:
+    """Machine code with the function `entry`: from disk, or emitted and assembled now."""
+    code = disk.read(key)
+    engine = _load(code, entry) if code else None
+    if engine is None:
+        code = assemble(text(), host())
+        engine = _load(code, entry)
+        if engine is None:
+            raise BuildError(f"machine code without the function {entry} was emitted")
+        disk.write(key, code)
+    return engine
 
 
 def assemble(text: str, target: Target, *, assembly: bool = False) -> bytes:
@@ -141,7 +194,7 @@ def assemble(text: str, target: Target, *, assembly: bool = False) -> bytes:
         return generator.emit_object(module)
 
 
-def _load(code: bytes) -> llvm.ExecutionEngine | None:
+def _load(code: bytes, entry: str) -> llvm.ExecutionEngine | None:
     """Machine code, linked and ready to call; None when it is not usable."""
     threads.pool()
     try:
@@ -150,7 +203,7 @@ def _load(code: bytes) -> llvm.ExecutionEngine | None:
         engine.finalize_object()
     except RuntimeError:
         return None
-    return engine if engine.get_function_address("whole") else None
+    return engine if engine.get_function_address(entry) else None
 
 
 def stages(

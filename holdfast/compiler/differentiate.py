@@ -1,7 +1,7 @@
 """Stage 3, differentiate: the step graph's reverse mode, itself a step graph.
 
-Input: the forward `Graph`. Output: the backward `Graph` of one step. Its new leaves are the incoming
-gradients (`grad` leaves `h`, `c` ...); its outputs are
+Input: the forward `Graph`. Output: the backward `Graph` of one step. Its new leaves are the
+incoming gradients (`grad` leaves `d_h`, `d_c` ...); its outputs are
 
 * `d_gate NAME`: the gradient of each affine sum,
 * `d_state NAME`: what flows to each previous state without passing a matrix (`h` included),

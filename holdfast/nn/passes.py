@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler import threads
-from holdfast.compiler.build import Kernel, kernel, planned
+from holdfast.compiler.build import kernel, packer, planned
 from holdfast.compiler.cell import Cell
-from holdfast.compiler.emit import llvm as emit
+from holdfast.compiler.emit.llvm_loops import Tile
 from holdfast.compiler.plan import Plan
 from holdfast.nn.products import gradient_product, rows_product
 
@@ -122,7 +122,8 @@ def infer(
     layout: Layout,
 ) -> list[Tensor]:
     """Outputs and last states, nothing kept."""
-    out, finals, _, _ = _forward("infer", cell, x, h, states, parameters, layout)
+    mode = "step" if layout.steps == 1 and layout.counts is None else "infer"
+    out, finals, _, _ = _forward(mode, cell, x, h, states, parameters, layout)
     return [out, *finals]
 
 
@@ -157,7 +158,7 @@ def _forward(
     make = x.new_zeros if layout.ragged else x.new_empty
     shape = (*x.shape[:-1], hidden_size)
     out = make(shape)
-    packed = _pack(cell, parameters, x, hidden_size, chosen)
+    packed = _pack(cell, parameters, x, hidden_size, chosen.tile)
     buffers = [rows, first, out, *packed, *carried]
     sequences: list[Tensor] = []
     saved = x.new_empty(0)
@@ -178,26 +179,32 @@ def _copy(tensor: Tensor, original: Tensor) -> Tensor:
 
 
 def _pack(
-    cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, hidden_size: int, chosen: Kernel
+    cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, hidden_size: int, cut: Tile
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Packed W, R, biases and per-unit weights."""
-    cut = chosen.tile
-    sums = len(cell.accumulators)
-    members = sum(acc.x for acc in cell.accumulators)
-    w = emit.pack_forward(parameters["weight_ih"], members, cut)
-    recurrent = parameters.get("weight_hh")
-    if recurrent is None:
-        r = w
-    else:
-        r = emit.pack_forward(recurrent, sum(acc.h for acc in cell.accumulators), cut)
-    bias = emit.pack_forward(_bias(cell, parameters, x, hidden_size), sums, cut)
-    units = emit.pack_units([parameters[name] for name in cell.weights], x, cut)
-    return w, r, bias, units
+    pack = packer(x.dtype)
+    sums = cell.accumulators
+    w = pack.gates(parameters["weight_ih"], sum(acc.x for acc in sums), cut)
+    r = w
+    if "weight_hh" in parameters:
+        r = pack.gates(parameters["weight_hh"], sum(acc.h for acc in sums), cut)
+    bias = pack.gates(_bias(cell, parameters, x, hidden_size), len(sums), cut)
+    return w, r, bias, _pack_units(cell, parameters, x, cut)
+
+
+def _pack_units(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, cut: Tile) -> Tensor:
+    """Per-unit weights `[count, padded]`; anything at all where a cell has none."""
+    if not cell.weights:
+        return x
+    weights = torch.stack([parameters[name] for name in cell.weights])
+    return packer(x.dtype).rows(weights, Tile(cut.lanes, cut.padded // cut.lanes, 1, 1))
 
 
 def _bias(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, hidden_size: int) -> Tensor:
     """One bias for each affine sum, `[sums * H, 1]`."""
     sums = cell.accumulators
+    if "bias_ih" in parameters and all(acc.bias_ih and acc.bias_hh for acc in sums):
+        return (parameters["bias_ih"] + parameters["bias_hh"]).view(-1, 1)
     total = x.new_zeros(len(sums), hidden_size)
     for name in ("bias_ih", "bias_hh"):
         members = [n for n, acc in enumerate(sums) if getattr(acc, name)]
@@ -236,8 +243,8 @@ def backward(
     d_units = x.new_zeros(count, max(1, len(cell.weights)), cut.padded)
     zeros = x.new_zeros(cut.padded)
     recurrent = parameters.get("weight_hh")
-    packed = zeros if recurrent is None else emit.pack_backward(recurrent, cut)
-    units = emit.pack_units([parameters[name] for name in cell.weights], x, cut)
+    packed = zeros if recurrent is None else packer(x.dtype).rows(recurrent, cut)
+    units = _pack_units(cell, parameters, x, cut)
     d_out = _sorted_gradient(incoming.out, layout, dim, zeros)
     buffers = [out, first, kept.saved, packed, units, d_out, d_gates, d_h, d_bias, d_units]
     strides = [0 if incoming.out is None else hidden_size]

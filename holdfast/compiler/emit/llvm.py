@@ -1,9 +1,8 @@
-"""The LLVM target: from a plan to the IR of one kernel, and the packing its weights need."""
+"""The LLVM target: from a plan to the IR of one kernel."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from holdfast.compiler.emit.llvm_backward import BackwardEmitter, backward_slots
 from holdfast.compiler.emit.llvm_forward import ForwardEmitter, forward_slots
@@ -12,8 +11,8 @@ from holdfast.compiler.emit.llvm_math import FLOAT32, FLOAT64, Format
 from holdfast.compiler.emit.target import Target
 from holdfast.compiler.plan import Plan
 
-MODES = ("infer", "train", "backward")
-"""Forward that saves nothing, forward for training, backward."""
+MODES = ("infer", "step", "train", "backward")
+"""Forward that saves nothing, a single step of it, forward for training, backward."""
 
 FORMATS: dict[torch.dtype, Format] = {torch.float32: FLOAT32, torch.float64: FLOAT64}
 """Formats this target computes in."""
@@ -34,26 +33,17 @@ def emit(
     module = new_module(target)
     chosen = kernel_tile(plan, mode, form, hidden_size, target)
     if mode == "backward":
-        backward = BackwardEmitter(module, plan, form, hidden_size, chosen)
-        backward.emit()
-        add_entries(module, backward.function, backward.kinds)
+        emitter = BackwardEmitter(module, plan, form, hidden_size, chosen)
     else:
-        training = mode == "train"
-        forward = ForwardEmitter(
-            module, plan, form, input_size, hidden_size, chosen, training=training
-        )
-        forward.emit()
-        add_entries(module, forward.function, forward.kinds)
+        emitter = ForwardEmitter(module, plan, form, input_size, hidden_size, chosen, mode)
+    emitter.emit()
+    add_entries(module, emitter.function, emitter.kinds)
     return str(module)
 
 
 def slots(plan: Plan, mode: str) -> list[str]:
     """Names of a kernel's slots in order; the number of threads comes last."""
-    named = (
-        backward_slots(plan)
-        if mode == "backward"
-        else forward_slots(plan, training=mode == "train")
-    )
+    named = backward_slots(plan) if mode == "backward" else forward_slots(plan, mode)
     return [*named, "threads"]
 
 
@@ -61,29 +51,3 @@ def kernel_tile(plan: Plan, mode: str, form: Format, hidden_size: int, target: T
     """How a kernel cuts its product."""
     sums = 1 if mode == "backward" else len(plan.accumulators)
     return tile(hidden_size, sums, target, form.itemsize)
-
-
-def pack_forward(weight: Tensor, sums: int, chosen: Tile) -> Tensor:
-    """A weight `[sums * H, K]` as `[blocks, K, sums * vectors * lanes]`, zero beyond H."""
-    hidden_size = weight.shape[0] // sums
-    cut = weight.reshape(sums, hidden_size, -1)
-    if chosen.padded != hidden_size:
-        cut = torch.nn.functional.pad(cut, (0, 0, 0, chosen.padded - hidden_size))
-    cut = cut.reshape(sums, chosen.blocks, chosen.units, -1)
-    return cut.permute(1, 3, 0, 2).contiguous()
-
-
-def pack_backward(weight: Tensor, chosen: Tile) -> Tensor:
-    """A weight `[K, H]` as `[blocks, K, vectors * lanes]`, zero beyond H."""
-    depth, hidden_size = weight.shape
-    if chosen.padded != hidden_size:
-        weight = torch.nn.functional.pad(weight, (0, chosen.padded - hidden_size))
-    return weight.reshape(depth, chosen.blocks, chosen.units).permute(1, 0, 2).contiguous()
-
-
-def pack_units(weights: list[Tensor], like: Tensor, chosen: Tile) -> Tensor:
-    """Per-unit weights `[H]` each as `[count, padded]`, zero beyond H."""
-    packed = like.new_zeros(max(1, len(weights)), chosen.padded)
-    for row, weight in zip(packed, weights, strict=False):
-        row[: weight.shape[0]] = weight
-    return packed

@@ -2,9 +2,9 @@
 
 Time runs backwards. For some rows and one block of units `d_gate_{t+1} R` is accumulated in
 registers (packed `[blocks][sums * H][vectors][lanes]`), then the backward step graph follows on
-vectors: it loads what the plan kept, computes the rest again, and stores the gradient of each affine
-sum. Gradients of biases and per-unit weights are summed on the way, one buffer a thread. The large
-products for W, R and x come after the loop, outside.
+vectors: it loads what the plan kept, computes the rest again, and stores the gradient of each
+affine sum. Gradients of biases and per-unit weights are summed on the way, one buffer a thread.
+The large products for W, R and x come after the loop, outside.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class BackwardEmitter:
         count = tile.rows * tile.vectors
         self.scratch = self.e.builder.alloca(self.e.math.vector, count, name="scratch")
         self.places: dict[str, Value] = {}
-        """Row offsets of this step: `now`, `before`, `after`, and whether there is a step before."""
+        """Row offsets `now`, `before` and `after`; `first` says there is no step before."""
 
     def emit(self) -> None:
         """Write the whole body."""
@@ -79,9 +79,11 @@ class BackwardEmitter:
             earlier = b.select(self.places["first"], t, b.sub(t, number(1)))
             self.places["before"] = b.sub(now, row_step(e, rows_alive(e, earlier)))
             limit = e.minimum(end, alive)
-            with e.loop(number(0), number(self.tile.blocks), number(1), name="j") as block:
-                with e.loop(start, limit, row_stride, name="r") as rows:
-                    self._rows(block.index, rows.index, limit, alive_after)
+            with (
+                e.loop(number(0), number(self.tile.blocks), number(1), name="j") as block,
+                e.loop(start, limit, row_stride, name="r") as rows,
+            ):
+                self._rows(block.index, rows.index, limit, alive_after)
             time.carry(now, alive)
         b.ret_void()
 

@@ -29,14 +29,15 @@ from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
 SIZES = ("counts", "steps", "batch", "stride")
-"""Row counts `[T]` or null; T; B; rows of memory between steps, 0 where only live rows are stored."""
+"""Rows alive at each step `[T]` or null, T, B, and rows of memory from one step to the next: 0
+where only live rows are stored."""
 
 
-def forward_slots(plan: Plan, *, training: bool) -> list[str]:
+def forward_slots(plan: Plan, mode: str) -> list[str]:
     """Names of a forward kernel's slots in order; pointers, then sizes."""
     names = ["x", "h_first", "out", "weights_x", "weights_h", "bias", "units"]
     names += [f"state {name}" for name in plan.states]
-    if training:
+    if mode == "train":
         names += ["saved", *(f"sequence {name}" for name in plan.states)]
     return [*names, *SIZES]
 
@@ -47,7 +48,7 @@ class ForwardEmitter:
     Arguments:
         plan: the cell's plan.
         form, input_size, hidden_size: what the kernel is specialized for.
-        training: store sequences and saved values.
+        mode: `infer`, `train` (stores sequences and saved values) or `step` (T is 1).
     """
 
     def __init__(
@@ -58,18 +59,17 @@ class ForwardEmitter:
         input_size: int,
         hidden_size: int,
         tile: Tile,
-        *,
-        training: bool,
+        mode: str,
     ) -> None:
         self.plan = plan
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.tile = tile
-        self.training = training
+        self.mode = mode
         self.previous: Value = None
         """Rows of the previous output, inside the time loop."""
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
-        names = forward_slots(plan, training=training)
+        names = forward_slots(plan, mode)
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
         kinds |= dict.fromkeys(SIZES, I64) | {"counts": I64.as_pointer()}
         self.kinds = kinds | {"thread": I64, "threads": I64}
@@ -84,20 +84,32 @@ class ForwardEmitter:
     def emit(self) -> None:
         """Write the whole body."""
         e = self.e
-        start, end, row_stride = shares(e, self.tile.rows)
+        if self.mode == "step":
+            self.previous = e["h_first"]
+            self._step(number(0), e["batch"])
+            e.builder.ret_void()
+            return
         first = [number(0), e["h_first"]]
         with e.loop(number(0), e["steps"], number(1), first, "t") as time:
             offset, self.previous = time.values
             alive = rows_alive(e, time.index)
-            limit = e.minimum(end, alive)
-            with e.loop(number(0), number(self.tile.blocks), number(1), name="j") as block:
-                with e.loop(start, limit, row_stride, name="r") as rows:
-                    self._rows(offset, block.index, rows.index, limit)
+            self._step(offset, alive)
             time.carry(
                 e.builder.add(offset, row_step(e, alive)),
                 e.at(e["out"], e.times(offset, self.hidden_size)),
             )
         e.builder.ret_void()
+
+    def _step(self, offset: Value, alive: Value) -> None:
+        """One time step, whose rows begin at `offset`."""
+        e = self.e
+        start, end, row_stride = shares(e, self.tile.rows)
+        limit = e.minimum(end, alive)
+        with (
+            e.loop(number(0), number(self.tile.blocks), number(1), name="j") as block,
+            e.loop(start, limit, row_stride, name="r") as rows,
+        ):
+            self._rows(offset, block.index, rows.index, limit)
 
     def _rows(self, offset: Value, block: Value, row: Value, limit: Value) -> None:
         e = self.e
@@ -178,7 +190,7 @@ class ForwardEmitter:
         e.store_units(results["h"], e.at(e["out"], target), mask)
         for name in self.plan.states:
             e.store_units(results[name], e.at(e[f"state {name}"], carried), mask)
-        if self.training:
+        if self.mode == "train":
             for name in self.plan.states:
                 e.store_units(results[name], e.at(e[f"sequence {name}"], target), mask)
             for n, node in enumerate(self.plan.saved):

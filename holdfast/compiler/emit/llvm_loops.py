@@ -179,16 +179,19 @@ class Emitter:
 
     def unit_mask(self, unit: Value) -> Value | None:
         """Which lanes are units, for a vector that starts at `unit`; None when all always are."""
-        if not self.masked:
-            return None
-        lanes = ir.VectorType(I64, self.lanes)
-        undefined = ir.Constant(lanes, ir.Undefined)
-        single = self.builder.insert_element(undefined, unit, ir.Constant(I32, 0))
+        return self.units_below(unit, number(self.hidden_size)) if self.masked else None
+
+    def units_below(self, unit: Value, limit: Value) -> Value:
+        """Which of the lanes `unit, unit + 1 ...` are below a limit."""
+        start, stop = self._spread(unit), self._spread(limit)
+        lanes = ir.Constant(start.type, list(range(self.lanes)))
+        return self.builder.icmp_signed("<", self.builder.add(start, lanes), stop)
+
+    def _spread(self, value: Value) -> Value:
+        undefined = ir.Constant(ir.VectorType(I64, self.lanes), ir.Undefined)
+        single = self.builder.insert_element(undefined, value, ir.Constant(I32, 0))
         zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        start = self.builder.shuffle_vector(single, undefined, zeros)
-        index = self.builder.add(start, ir.Constant(lanes, list(range(self.lanes))))
-        limit = ir.Constant(lanes, [self.hidden_size] * self.lanes)
-        return self.builder.icmp_signed("<", index, limit)
+        return self.builder.shuffle_vector(single, undefined, zeros)
 
     def load_units(self, pointer: Value, mask: Value | None) -> Value:
         """A vector of units from a row of exactly H elements; zero beyond its end."""
@@ -308,7 +311,7 @@ def rows_alive(emitter: Emitter, t: Value) -> Value:
 
 
 def row_step(emitter: Emitter, alive: Value) -> Value:
-    """Rows of memory from one step to the next: `stride` where rows are padded, else those alive."""
+    """Rows of memory from one step to the next: `stride` if rows are padded, else those alive."""
     b = emitter.builder
     padded = b.icmp_signed("!=", emitter["stride"], number(0))
     return b.select(padded, emitter["stride"], alive)

@@ -1,8 +1,8 @@
 """The operations of the table on vector registers, spelled in LLVM IR.
 
-`exp` reduces its argument to n ln 2 + r and evaluates a polynomial for e^r - 1; `sigmoid` and `tanh`
-are one division each on top, `tanh` through exp(x) - 1, so that it stays accurate near zero. NaN
-passes through every operation. The polynomials are minimax fits on the reduced interval.
+`exp` reduces its argument to n ln 2 + r and evaluates a polynomial for e^r - 1; `sigmoid` and
+`tanh` are one division each on top, `tanh` through exp(x) - 1, so that it stays accurate near zero.
+NaN passes through every operation. The polynomials are minimax fits on the reduced interval.
 """
 
 from __future__ import annotations
