@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 done, 2 refused, 130 interrupted.
 
-    >>> main(["forecast", "predict", "no-such-model", "table.csv"])     # doctest: +SKIP
+    >>> main(["forecast", "predict", "no-such-model", "table.csv"])
     2
     """
     arguments = build_parser().parse_args(argv)

@@ -69,9 +69,11 @@ class Panel:
 def read_panel(data: Any, columns: Columns | None = None, *, missing: str = "error") -> Panel:
     """Whole, checked series from a file or frame.
 
-    >>> panel = read_panel("sales.csv", Columns(target="sold"))     # doctest: +SKIP
-    >>> panel.series[0].y.shape                                     # doctest: +SKIP
-    (730,)
+    >>> import polars
+    >>> days = ["2024-01-01", "2024-01-02", "2024-01-03"]
+    >>> panel = read_panel(polars.DataFrame({"ds": days, "y": [1, 2, 4]}))
+    >>> panel.series[0].y, str(panel.frequency)
+    (array([1., 2., 4.]), '1 day')
 
     `missing` says what happens to gaps in time and to empty values of the target: ``"error"``
     refuses them; ``"fill"`` takes the value one season earlier (else the last value) and marks the

@@ -69,7 +69,11 @@ def evaluate(
 ) -> Evaluation:
     """Rolling-origin scores of `model` on rows it was not trained on, beside the baselines.
 
-    >>> print(evaluate(model, "traffic.csv").table())           # doctest: +SKIP
+    >>> from holdfast.data import load_metro_traffic
+    >>> table = load_metro_traffic().tail(2500)
+    >>> model = Forecaster(24, missing="fill", hidden_size=8, max_epochs=1).fit(table[:2400])
+    >>> list(evaluate(model, table, autoets=False).scores)[:2]
+    ['Holdfast', 'seasonal naive (168, last week)']
 
     `last` and `step` choose the rows as in `Forecaster.roll`; `autoets` None means: if
     statsforecast is installed. Every method sees the same filled history; scores count observed

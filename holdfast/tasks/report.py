@@ -121,16 +121,16 @@ def demo_report(
 </head>
 <body><main>
 <h1>The next 24 hours on Interstate 94</h1>
-<p class="lead">Hourly traffic, forecast at every midnight of the last 70 days by a recurrent network
-that never saw them, beside simple rules and exponential smoothing.</p>
+<p class="lead">Hourly traffic, forecast at every midnight of the last 70 days by a recurrent
+network that never saw them, beside simple rules and exponential smoothing.</p>
 <div class="cards">{boxes}</div>
 <section><h2>Forecast and truth</h2><img alt="forecasts beside measured values"
  src="{plots.inline(demo_figure(evaluation))}">
-<p class="note">Public holidays are not in the table: Labor Day, 3 September, surprises every method
-here, and last week's value once more a week later.</p></section>
+<p class="note">Public holidays are not in the table; Monday 3 September 2018 was Labor Day, and a
+week later last week's value repeats it.</p></section>
 <section><h2>Scores</h2>{scores_html(evaluation)}{notes}
-<p class="note">Hours that were not measured do not count. MASE divides by the in-sample error of last
-week's value; sMAPE is in percent. The best value of each column is shaded.</p></section>
+<p class="note">Hours that were not measured do not count. MASE divides by the in-sample error of
+last week's value; sMAPE is in percent. The best value of each column is shaded.</p></section>
 <div class="two">
 <section><h2>Error by hour ahead</h2><img alt="error by horizon"
  src="{plots.inline(horizon_figure(evaluation))}"></section>
