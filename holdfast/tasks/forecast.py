@@ -219,6 +219,11 @@ class Forecaster(BaseEstimator):
             starts.append(first + 1)
             chosen.append(origins - windows.starts[index])
             owners += [series.id] * len(origins)
+        if not any(
+            series.observed[start:].any()
+            for series, start in zip(panel.series, starts, strict=True)
+        ):
+            raise DataError(f"{panel.name}: no observed target in the rows to score; give others")
         rows = [c + windows.starts[i] for i, c in enumerate(chosen)]
         forecast = self.forecast_from(windows, np.concatenate(rows), owners)
         return Rolled(panel, tuple(starts), tuple(chosen), forecast, self.horizon)
@@ -325,6 +330,15 @@ class Forecaster(BaseEstimator):
             raise DataError(f"validation={self.validation!r}; expected a share between 0 and 0.9")
         if not 0 <= self.dropout < 1:
             raise DataError(f"dropout={self.dropout!r}; expected a share from 0 to below 1")
+        if not self.learning_rate > 0:
+            raise DataError(f"learning_rate={self.learning_rate!r}; expected a number above 0")
+        if self.seed < 0:
+            raise DataError(f"seed={self.seed!r}; expected a whole number from 0 on")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"device={self.device!r} cannot be used here: {reason}") from error
 
     def _plan(self) -> Plan:
         names = ("learning_rate", "batch_size", "max_epochs", "patience", "gradient_clip")

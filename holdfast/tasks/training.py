@@ -15,6 +15,7 @@ from torch import Tensor
 
 from holdfast.data.optional import require
 from holdfast.data.windows import Windows
+from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress, save_progress
 from holdfast.tasks.forecast_net import ForecastNet, ObservedError
 
@@ -107,6 +108,10 @@ class AveragedNet(NeuralNet):
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
 
+# A held-out error of so many standard deviations is no forecast any more.
+DIVERGED = 1e6
+
+
 class Keeper(Callback):
     """Seeds each epoch, averages after each batch, and keeps what an epoch leaves behind."""
 
@@ -146,8 +151,11 @@ class Keeper(Callback):
         progress = self.progress
         last = net.history[-1]
         valid = float(last["valid_loss"])
-        if not np.isfinite(valid):
-            valid = float("inf")
+        if not valid < DIVERGED:
+            raise ModelError(
+                f"training diverged in epoch {progress.epochs + 1}: the held-out error is {valid:g}; "
+                "lower the learning rate, or look for extreme values in the data"
+            )
         losses = {"train_loss": float(last["train_loss"]), "valid_loss": valid}
         progress.history.append({"epoch": progress.epochs + 1, **losses})
         if valid < progress.best_loss or not progress.best:

@@ -118,6 +118,27 @@ def test_two_frequencies_in_two_series(tmp_path: Path, capsys: pytest.CaptureFix
     assert "series 'a' is 1 day apart, series 'slow' 2 days" in line
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--device", "abacus", "device='abacus' cannot be used here"),
+        ("--cell", "elephant", "elephant"),
+        ("--learning-rate", "-1", "learning_rate=-1.0; expected"),
+        ("--learning-rate", "1e30", "training diverged in epoch 1"),
+        ("--seed", "-4", "seed=-4; expected"),
+        ("--covariates", "temp", "no column 'temp'"),
+    ],
+)
+def test_unusable_settings(
+    option: str, value: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = csv(daily(), tmp_path / "table.csv")
+    out = ("--out", tmp_path / "model")
+    line = refused(capsys, "forecast", "fit", path, *out, *FIT, f"{option}={value}")
+    assert message in line
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
 def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "forecast", "fit", tmp_path / "no.csv", "--out", tmp_path / "m", *FIT)
     assert "no.csv: cannot be read" in line

@@ -206,7 +206,7 @@ def test_settings_are_checked() -> None:
         Forecaster(horizon=7, lags=(3,)).fit(daily())
 
 
-def test_monthly_and_hourly_tables(tmp_path: Path) -> None:
+def test_monthly_tables() -> None:
     months = pl.DataFrame(
         {
             "ds": [f"{2000 + m // 12}-{m % 12 + 1:02}" for m in range(144)],
@@ -220,3 +220,12 @@ def test_monthly_and_hourly_tables(tmp_path: Path) -> None:
         "2012-01-01",
         "2012-02-01",
     ]
+
+
+def test_yearly_tables_have_no_season() -> None:
+    years = pl.DataFrame({"ds": [f"{1900 + y}" for y in range(90)], "y": np.arange(90.0)})
+    model = Forecaster(3, hidden_size=4, max_epochs=2, window=10).fit(years)
+    assert (model.recipe_.seasons, model.recipe_.lags) == ((), ())
+    forecast = model.predict(years)
+    assert forecast["ds"].dt.year().to_list() == [1990, 1991, 1992]
+    assert list(evaluate(model, years, last=6).scores)[:2] == ["Holdfast", "naive (last value)"]
