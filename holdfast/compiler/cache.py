@@ -8,11 +8,13 @@ content would run as the user's own code.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import sys
 import tempfile
+import time
 import warnings
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,8 @@ from holdfast.errors import CacheWarning
 
 _MAGIC = b"holdfast 1\n"
 _MOST_ENTRIES = 2000
+_STALE = 3600.0
+"""Seconds after which a temporary file belongs to nobody."""
 _warned: set[str] = set()
 
 
@@ -97,12 +101,23 @@ def write(key: str, code: bytes) -> None:
 
 
 def _prune(path: Path) -> None:
-    """Drop the oldest entries when there are too many."""
-    entries = list(path.glob("*.o"))
+    """Drop the oldest entries when there are too many, and what killed writers left behind."""
+    entries = _aged(path, "*.o")
     if len(entries) > _MOST_ENTRIES:
-        entries.sort(key=lambda entry: entry.stat().st_mtime)
-        for entry in entries[: len(entries) // 4]:
+        for _, entry in entries[: len(entries) // 4]:
             entry.unlink(missing_ok=True)
+    for age, left in _aged(path, ".*-*"):
+        if time.time() - age > _STALE:
+            left.unlink(missing_ok=True)
+
+
+def _aged(path: Path, pattern: str) -> list[tuple[float, Path]]:
+    """Files with the time they were written, oldest first; another process may drop some."""
+    found: list[tuple[float, Path]] = []
+    for entry in path.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((entry.stat().st_mtime, entry))
+    return sorted(found)
 
 
 @cache

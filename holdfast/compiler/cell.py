@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from holdfast.compiler.graph import Graph
+from holdfast.compiler.graph import Graph, Step
 from holdfast.compiler.trace import Accumulator, Gate, Trace, definition_place, trace
 from holdfast.errors import CellError, Place
 
@@ -66,6 +66,16 @@ class Cell:
     def key(self) -> str:
         """A name for this exact mathematics: equal for equal gates, states, weights and graph."""
         return self.traced.key(self.gates, self.states, self.weights)
+
+    @cached_property
+    def program(self) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+        """The step graph as plain data, which PyTorch's tracers can look into."""
+        return self.graph.program()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters, in the order of `shapes`."""
+        return tuple(self.shapes(1, 1))
 
     def shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """Parameter names and shapes, in the order and layout of `torch.nn.LSTM`.

@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from holdfast.compiler.ops import OPS
 from holdfast.errors import CellError, Place
@@ -388,6 +388,15 @@ _RULES: dict[str, Callable[..., Node | None]] = {
 }
 
 
+class Step(NamedTuple):
+    """One node as plain data: what it is, and which earlier steps it reads."""
+
+    op: str
+    name: str
+    value: float
+    inputs: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Named results over the nodes of one builder; immutable, printable.
@@ -400,6 +409,16 @@ class Graph:
     def nodes(self) -> tuple[Node, ...]:
         """Every node the outputs need, inputs before users."""
         return reach(self.outputs.values())
+
+    def program(self) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+        """The graph without nodes: its steps in order, and which steps are the outputs."""
+        nodes = self.nodes()
+        position = {node: n for n, node in enumerate(nodes)}
+        steps = tuple(
+            Step(node.op, node.name, node.value, tuple(position[child] for child in node.inputs))
+            for node in nodes
+        )
+        return steps, tuple(position[node] for node in self.outputs.values())
 
     def leaves(self, op: str) -> tuple[Node, ...]:
         """The leaves of one kind, in the order they were made."""

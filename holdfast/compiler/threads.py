@@ -63,11 +63,12 @@ def _address(library: ctypes.CDLL, name: str) -> int:
     return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
-@cache
-def _callback() -> ctypes._CFuncPtr:
-    return ctypes.CFUNCTYPE(None)(lambda: None)
+def _nothing() -> None:
+    """Stands for OpenMP where there is none, to link against; `whole` is never called then."""
+
+
+_CALLBACK = ctypes.CFUNCTYPE(None)(_nothing)
 
 
 def _unreachable() -> int:
-    """An address to link against where there is no OpenMP; `whole` is never called then."""
-    return ctypes.cast(_callback(), ctypes.c_void_p).value or 0
+    return ctypes.cast(_CALLBACK, ctypes.c_void_p).value or 0

@@ -8,15 +8,18 @@ why; `run` runs it, with the signature and the result of `emit.eager.run`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from holdfast.compiler.cell import Cell, find
 from holdfast.compiler.emit import eager
 from holdfast.compiler.emit.eager import Result
 from holdfast.compiler.emit.llvm import FORMATS
 from holdfast.nn import passes
+from holdfast.nn.tracing import untraced
 
 _SEQUENCE = "Tensor x, Tensor h, Tensor[] states, Tensor[] parameters, bool bias, "
 _LAYOUT = "Tensor? lengths, Tensor? batch_sizes, str cell"
@@ -37,13 +40,19 @@ def select(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str
         return "eager", f"the input is {x.dtype}, the weights are {weight.dtype}"
     if weight.shape[1] == 0:
         return "eager", "there are no input features"
+    if x.shape[0] == 0:
+        return "eager", "there are no steps"
+    if not torch.compiler.is_compiling():
+        if torch._C._are_functorch_transforms_active():
+            return "eager", "a transform of torch.func is active; it has no compiled rule yet"
+        if forward_ad._current_level >= 0:
+            return "eager", "forward-mode differentiation has no compiled rule yet"
     return "llvm", "compiled for this processor"
 
 
 def names(cell: Cell, bias: bool) -> list[str]:
     """Names of a cell's parameters in the order the operators take them."""
-    every = cell.shapes(1, 1)
-    return [name for name in every if bias or name not in ("bias_ih", "bias_hh")]
+    return [name for name in cell.names if bias or name not in ("bias_ih", "bias_hh")]
 
 
 def run(
@@ -80,11 +89,19 @@ def run(
     bias = any(name in parameters for name in ("bias_ih", "bias_hh"))
     tensors = [parameters[name] for name in names(cell, bias)]
     arguments = (x, h, list(states), tensors, bias, lengths, batch_sizes, cell.key)
+    plain = _plain(x, h, *states, *tensors)
     differentiable = any(tensor.requires_grad for tensor in (x, h, *states, *tensors))
     if not sequences and not (torch.is_grad_enabled() and differentiable):
-        out, *finals = torch.ops.holdfast.infer(*arguments)
+        infer = _infer if plain else torch.ops.holdfast.infer
+        out, *finals = infer(*arguments)
         return Result(out, _last(out, h, lengths, batch_sizes), tuple(finals))
-    out, *kept = torch.ops.holdfast.train(*arguments)
+    if plain:
+        sizes = (len(states), len(tensors))
+        out, *kept = _Train.apply(
+            bias, cell.key, sizes, lengths, batch_sizes, x, h, *states, *tensors
+        )
+    else:
+        out, *kept = torch.ops.holdfast.train(*arguments)
     values = tuple(kept[:-1])
     pairs = zip(values, states, strict=True)
     finals = tuple(_last(value, first, lengths, batch_sizes) for value, first in pairs)
@@ -97,14 +114,18 @@ def _last(
 ) -> Tensor:
     """The last valid value of each row; the first one where a row has no step."""
     if batch_sizes is not None:
-        return values.index_select(0, passes.last_rows(batch_sizes).to(values.device))
+        return values.index_select(0, _last_rows(batch_sizes).to(values.device))
     if lengths is None:
         return values[-1]
-    lengths = lengths.to(values.device)
+    lengths = lengths.to(values.device, torch.int64)
     index = (lengths - 1).clamp(min=0).view(1, -1, 1).expand(1, -1, values.shape[2])
     return torch.where((lengths > 0).unsqueeze(1), values.gather(0, index)[0], first)
 
 
+_last_rows = untraced(passes.last_rows)
+
+
+@untraced
 def _infer(
     x: Tensor,
     h: Tensor,
@@ -121,6 +142,7 @@ def _infer(
     return passes.infer(found, x, h, states, named, layout)
 
 
+@untraced
 def _train(
     x: Tensor,
     h: Tensor,
@@ -137,6 +159,7 @@ def _train(
     return passes.train(found, x, h, states, named, layout)
 
 
+@untraced
 def _backward(
     x: Tensor,
     h: Tensor,
@@ -231,42 +254,108 @@ def _backward_fake(
     return [d_x, *(tensor.new_empty(tensor.shape) for tensor in like)]
 
 
-def _keep(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: list[Tensor]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
     x, h, states, parameters, bias, lengths, batch_sizes, cell = inputs
-    ctx.sizes = (len(states), len(parameters))  # pyright: ignore[reportAttributeAccessIssue]
-    ctx.options = (bias, cell)  # pyright: ignore[reportAttributeAccessIssue]
+    ctx.sizes = (len(states), len(parameters))
+    ctx.options = (bias, cell)
     ctx.save_for_backward(x, h, *states, *parameters, lengths, batch_sizes, *output)
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: torch.autograd.function.FunctionCtx, gradients: list[Tensor | None]):
-    states, parameters = ctx.sizes  # pyright: ignore[reportAttributeAccessIssue]
-    bias, cell = ctx.options  # pyright: ignore[reportAttributeAccessIssue]
-    x, h, *rest = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+def _gradients(ctx: Any, arriving: Sequence[Tensor | None], need_x: bool, backward: Any) -> Any:
+    """Gradients of x and h, of the states, of the parameters."""
+    states, parameters = ctx.sizes
+    bias, cell = ctx.options
+    x, h, *rest = ctx.saved_tensors
     first, rest = rest[:states], rest[states:]
     weights, rest = rest[:parameters], rest[parameters:]
     lengths, batch_sizes, out, *kept = rest
-    d_out, *d_sequences = gradients[:-1]
-    d_x, d_h, *others = torch.ops.holdfast.backward(
-        x,
-        h,
-        first,
-        weights,
-        bias,
-        lengths,
-        batch_sizes,
+    if torch.is_grad_enabled():
+        named = dict(zip(names(find(cell), bias), weights, strict=True))
+        return _twice(find(cell), x, h, first, named, lengths, batch_sizes, arriving[:-1])
+    arguments = (x, h, first, weights, bias, lengths, batch_sizes, cell, out, kept[:-1], kept[-1])
+    d_out, *d_sequences = arriving[:-1]
+    d_x, d_h, *others = backward(*arguments, d_out, d_sequences, need_x)
+    return d_x if need_x else None, d_h, others[:states], others[states:]
+
+
+def _twice(
+    cell: Cell,
+    x: Tensor,
+    h: Tensor,
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+    lengths: Tensor | None,
+    batch_sizes: Tensor | None,
+    arriving: Sequence[Tensor | None],
+) -> Any:
+    """Gradients that can be differentiated again, through the eager target."""
+    result = eager.run(
         cell,
-        out,
-        kept[:-1],
-        kept[-1],
-        d_out,
-        d_sequences,
-        ctx.needs_input_grad[0],  # pyright: ignore[reportAttributeAccessIssue]
+        x,
+        parameters,
+        h,
+        tuple(states),
+        lengths=lengths,
+        batch_sizes=batch_sizes,
+        sequences=True,
     )
-    d_x = d_x if ctx.needs_input_grad[0] else None  # pyright: ignore[reportAttributeAccessIssue]
-    return d_x, d_h, others[:states], others[states:], None, None, None, None
+    values = (result.out, *(result.sequences or ()))
+    pairs = [pair for pair in zip(values, arriving, strict=True) if pair[1] is not None]
+    inputs = (x, h, *states, *parameters.values())
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    found = torch.autograd.grad(
+        [value for value, _ in pairs],
+        wanted,
+        [gradient for _, gradient in pairs],
+        create_graph=True,
+        allow_unused=True,
+    )
+    by_input = {id(tensor): gradient for tensor, gradient in zip(wanted, found, strict=True)}
+    d_x, d_h, *rest = (by_input.get(id(tensor)) for tensor in inputs)
+    return d_x, d_h, rest[: len(states)], rest[len(states) :]
+
+
+def _differentiate(ctx: Any, arriving: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    operator = torch.ops.holdfast.backward
+    gradients = _gradients(ctx, arriving, ctx.needs_input_grad[0], operator)
+    return (*gradients, None, None, None, None)
 
 
 torch.library.register_autograd(
     "holdfast::train", _differentiate, setup_context=_keep, lib=_library
 )
+
+
+class _Train(torch.autograd.Function):
+    """`holdfast::train` without the dispatcher: what an ordinary call in a Python program takes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        bias: bool,
+        cell: str,
+        sizes: tuple[int, int],
+        lengths: Tensor | None,
+        batch_sizes: Tensor | None,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        x, h, *rest = tensors
+        inputs = (x, h, rest[: sizes[0]], rest[sizes[0] :], bias, lengths, batch_sizes, cell)
+        output = _train(*inputs)
+        _keep(ctx, inputs, output)
+        ctx.mark_non_differentiable(output[-1])
+        return tuple(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+        need_x = ctx.needs_input_grad[5]
+        d_x, d_h, states, parameters = _gradients(ctx, grad_outputs, need_x, _backward)
+        return (None, None, None, None, None, d_x, d_h, *states, *parameters)
+
+
+def _plain(*tensors: Tensor) -> bool:
+    """Whether nothing watches the call: no tracer, no mode, no tensor subclass."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
+    return all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)

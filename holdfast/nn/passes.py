@@ -1,13 +1,15 @@
-"""Run compiled kernels on tensors: rows in order, weights packed, buffers made, large products.
+"""Run compiled kernels on tensors: live rows in order, weights packed, buffers made, products.
 
-Rows of a sequence lie one after the other, time-major. A `Layout` says how many are alive at each
-step; where lengths differ the rows are sorted by falling length for the kernel and put back after.
+Kernels see only the rows that are alive: one step after the other, within a step by falling length.
+Where lengths differ, the rows of the input are gathered in that order before and scattered after,
+so that steps beyond a row's end cost nothing and whatever stands there is never read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -23,43 +25,53 @@ from holdfast.nn.products import gradient_product, rows_product
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the rows of a sequence lie: T, B, rows in memory, rows alive at each step."""
+    """Which rows of a sequence are alive, and where they lie in the user's tensors."""
 
     steps: int
     batch: int
     rows: int
-    stride: int = 0
-    """Rows of memory between steps; 0 where only live rows are stored."""
+    """Live rows of all steps together."""
     counts: Tensor | None = None
     """Rows alive at each step, `[T]` int64, never growing; None where all are."""
+    index: Tensor | None = None
+    """Where each live row lies among the user's T * B; None where they are the same."""
     order: Tensor | None = None
-    """Row r of the kernel is row `order[r]` of the user; None where that is the same."""
+    """Row r of the batch, for the kernel, is row `order[r]` of the user; None where the same."""
     back: Tensor | None = None
-
-    @property
-    def ragged(self) -> bool:
-        """Whether some rows of memory belong to no step."""
-        return self.stride != 0
 
     def sizes(self) -> list[int]:
         """The kernel's slots for the sizes."""
-        counts = 0 if self.counts is None else self.counts.data_ptr()
-        return [counts, self.steps, self.batch, self.stride]
+        return [0 if self.counts is None else self.counts.data_ptr(), self.steps, self.batch]
 
-    def sort(self, tensor: Tensor, dim: int) -> Tensor:
-        """Rows in the kernel's order, contiguous."""
-        ordered = tensor if self.order is None else tensor.index_select(dim, self.order)
-        return ordered.contiguous()
+    def gather(self, sequence: Tensor) -> Tensor:
+        """The live rows `[rows, ...]` of `[T, B, ...]`, or of what is packed already."""
+        flat = sequence.reshape(-1, sequence.shape[-1])
+        return flat.contiguous() if self.index is None else flat.index_select(0, self.index)
 
-    def restore(self, tensor: Tensor, dim: int) -> Tensor:
-        """Rows in the user's order."""
-        return tensor if self.back is None else tensor.index_select(dim, self.back)
+    def scatter(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Live rows back to where they lie in `like`; zeros elsewhere."""
+        shape = (*like.shape[:-1], rows.shape[1])
+        if self.index is None:
+            return rows.view(shape)
+        whole = rows.new_zeros(self.steps * self.batch, rows.shape[1])
+        return whole.index_copy_(0, self.index, rows).view(shape)
+
+    def sort(self, states: Tensor) -> Tensor:
+        """Rows of the batch `[B, H]` in the kernel's order, contiguous."""
+        return states.contiguous() if self.order is None else states.index_select(0, self.order)
+
+    def restore(self, states: Tensor) -> Tensor:
+        """Rows of the batch `[B, H]` in the user's order."""
+        return states if self.back is None else states.index_select(0, self.back)
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What the training pass keeps: `out` and the states' sequences as the user sees them, and
-    the plan's saved values `[rows, count * H]` in the kernel's order."""
+    """What the training pass keeps.
+
+    `out` and the states' sequences are as the user sees them; the plan's saved values are
+    `[T * B, count * H]`: the live rows first, then zeros.
+    """
 
     out: Tensor
     sequences: tuple[Tensor, ...]
@@ -87,17 +99,19 @@ def lay_out(x: Tensor, h: Tensor, lengths: Tensor | None, batch_sizes: Tensor | 
     batch = h.shape[0]
     if batch_sizes is not None:
         counts = batch_sizes.to("cpu", torch.int64).contiguous()
-        return Layout(counts.shape[0], batch, x.shape[0], counts=counts)
+        return Layout(counts.shape[0], batch, x.shape[0], counts)
     steps = x.shape[0]
     if lengths is None:
         return Layout(steps, batch, steps * batch)
     ends = lengths.detach().to("cpu", torch.int64).numpy()
     order = np.argsort(-ends, kind="stable")
-    counts = torch.from_numpy((ends[None, :] > np.arange(steps)[:, None]).sum(1))
+    alive = np.arange(steps)[:, None] < ends[order][None, :]
+    index = torch.from_numpy((np.arange(steps)[:, None] * batch + order[None, :])[alive])
+    counts = torch.from_numpy(alive.sum(1))
     if np.array_equal(order, np.arange(batch)):
-        return Layout(steps, batch, steps * batch, batch, counts)
+        return Layout(steps, batch, len(index), counts, index)
     back = torch.from_numpy(np.argsort(order, kind="stable"))
-    return Layout(steps, batch, steps * batch, batch, counts, torch.from_numpy(order), back)
+    return Layout(steps, batch, len(index), counts, index, torch.from_numpy(order), back)
 
 
 def last_rows(batch_sizes: Tensor) -> Tensor:
@@ -123,8 +137,8 @@ def infer(
 ) -> list[Tensor]:
     """Outputs and last states, nothing kept."""
     mode = "step" if layout.steps == 1 and layout.counts is None else "infer"
-    out, finals, _, _ = _forward(mode, cell, x, h, states, parameters, layout)
-    return [out, *finals]
+    out, finals = _forward(mode, cell, x, h, states, parameters, layout, [])
+    return [layout.scatter(out, x), *(layout.restore(state) for state in finals)]
 
 
 def train(
@@ -136,8 +150,14 @@ def train(
     layout: Layout,
 ) -> list[Tensor]:
     """Outputs, the sequences of the states and what the plan keeps."""
-    out, _, sequences, saved = _forward("train", cell, x, h, states, parameters, layout)
-    return [out, *sequences, saved]
+    hidden_size = h.shape[1]
+    rows = x.shape[:-1].numel()
+    make = x.new_empty if layout.rows == rows else x.new_zeros
+    saved = make(rows, saved_count(cell) * hidden_size)
+    sequences = [x.new_empty(layout.rows, hidden_size) for _ in states]
+    kept = [saved, *sequences]
+    out, _ = _forward("train", cell, x, h, states, parameters, layout, kept)
+    return [layout.scatter(value, x) for value in (out, *sequences)] + [saved]
 
 
 def _forward(
@@ -148,34 +168,26 @@ def _forward(
     states: Sequence[Tensor],
     parameters: Mapping[str, Tensor],
     layout: Layout,
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    kept: list[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """Live rows of the output and the last states, in the kernel's order."""
     input_size, hidden_size = x.shape[-1], h.shape[1]
     chosen = kernel(cell, mode, x.dtype, input_size, hidden_size)
-    dim = x.dim() - 2
-    rows = layout.sort(x, dim) if layout.ragged else x.contiguous()
-    first = layout.sort(h, 0)
-    carried = [_copy(layout.sort(state, 0), state) for state in states]
-    make = x.new_zeros if layout.ragged else x.new_empty
-    shape = (*x.shape[:-1], hidden_size)
-    out = make(shape)
+    rows = layout.gather(x)
+    first = layout.sort(h)
+    carried = [layout.sort(state) for state in states]
+    carried = [
+        mine.clone() if mine.data_ptr() == state.data_ptr() else mine
+        for mine, state in zip(carried, states, strict=True)
+    ]
+    out = x.new_empty(layout.rows, hidden_size)
     packed = _pack(cell, parameters, x, hidden_size, chosen.tile)
-    buffers = [rows, first, out, *packed, *carried]
-    sequences: list[Tensor] = []
-    saved = x.new_empty(0)
-    if mode == "train":
-        sequences = [make(shape) for _ in states]
-        saved = make((layout.rows, saved_count(cell) * hidden_size))
-        buffers += [saved, *sequences]
+    buffers = [rows, first, out, *packed, *carried, *kept]
     values = [buffer.data_ptr() for buffer in buffers] + layout.sizes()
     depth = input_size + hidden_size
     operations = 2 * layout.rows * len(cell.accumulators) * hidden_size * depth
     chosen(values, threads.count(layout.batch, operations))
-    restored = [layout.restore(value, dim) for value in (out, *sequences)]
-    return restored[0], [layout.restore(state, 0) for state in carried], restored[1:], saved
-
-
-def _copy(tensor: Tensor, original: Tensor) -> Tensor:
-    return tensor.clone() if tensor.data_ptr() == original.data_ptr() else tensor
+    return out, carried
 
 
 def _pack(
@@ -183,13 +195,18 @@ def _pack(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Packed W, R, biases and per-unit weights."""
     pack = packer(x.dtype)
-    sums = cell.accumulators
-    w = pack.gates(parameters["weight_ih"], sum(acc.x for acc in sums), cut)
-    r = w
-    if "weight_hh" in parameters:
-        r = pack.gates(parameters["weight_hh"], sum(acc.h for acc in sums), cut)
-    bias = pack.gates(_bias(cell, parameters, x, hidden_size), len(sums), cut)
+    from_x, from_h, sums = _counts(cell)
+    w = pack.gates(parameters["weight_ih"], from_x, cut)
+    r = pack.gates(parameters["weight_hh"], from_h, cut) if from_h else w
+    bias = pack.gates(_bias(cell, parameters, x, hidden_size), sums, cut)
     return w, r, bias, _pack_units(cell, parameters, x, cut)
+
+
+@cache
+def _counts(cell: Cell) -> tuple[int, int, int]:
+    """How many affine sums have `W x`, how many have `R h`, and how many there are."""
+    sums = cell.accumulators
+    return sum(acc.x for acc in sums), sum(acc.h for acc in sums), len(sums)
 
 
 def _pack_units(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, cut: Tile) -> Tensor:
@@ -226,52 +243,39 @@ def backward(
     need_x: bool,
 ) -> Gradients:
     """Every gradient of a training pass."""
-    layout_plan = planned(cell)
     hidden_size = h.shape[1]
     sums = len(cell.accumulators)
-    dim = x.dim() - 2
     chosen = kernel(cell, "backward", x.dtype, x.shape[-1], hidden_size)
     cut = chosen.tile
-    out = layout.sort(kept.out, dim) if layout.ragged else kept.out.contiguous()
-    first = layout.sort(h, 0)
-    make = x.new_zeros if layout.ragged else x.new_empty
-    d_gates = make((layout.rows, sums * hidden_size))
+    out, first = layout.gather(kept.out), layout.sort(h)
+    d_gates = x.new_empty(layout.rows, sums * hidden_size)
     d_h = x.new_zeros(layout.batch, hidden_size)
     operations = 2 * layout.rows * sums * hidden_size * hidden_size
     count = threads.count(layout.batch, operations)
     d_bias = x.new_zeros(count, sums, cut.padded)
-    d_units = x.new_zeros(count, max(1, len(cell.weights)), cut.padded)
+    d_units = x.new_zeros(count, len(cell.weights), cut.padded)
     zeros = x.new_zeros(cut.padded)
     recurrent = parameters.get("weight_hh")
     packed = zeros if recurrent is None else packer(x.dtype).rows(recurrent, cut)
     units = _pack_units(cell, parameters, x, cut)
-    d_out = _sorted_gradient(incoming.out, layout, dim, zeros)
-    buffers = [out, first, kept.saved, packed, units, d_out, d_gates, d_h, d_bias, d_units]
-    strides = [0 if incoming.out is None else hidden_size]
-    d_states = []
+    arriving = [
+        zeros if g is None else layout.gather(g) for g in (incoming.out, *incoming.sequences)
+    ]
+    buffers = [out, first, kept.saved, packed, units, arriving[0], d_gates, d_h, d_bias, d_units]
+    d_states = [torch.zeros_like(d_h) for _ in states]
     for n, state in enumerate(states):
-        d_sequence = _sorted_gradient(incoming.sequences[n], layout, dim, zeros)
-        d_states.append(x.new_zeros(layout.batch, hidden_size))
-        sequence = layout.sort(kept.sequences[n], dim) if layout.ragged else kept.sequences[n]
-        buffers += [sequence.contiguous(), layout.sort(state, 0), d_sequence, d_states[-1]]
-        strides.append(0 if incoming.sequences[n] is None else hidden_size)
+        sequence = layout.gather(kept.sequences[n])
+        buffers += [sequence, layout.sort(state), arriving[n + 1], d_states[n]]
+    strides = [0 if gradient is zeros else hidden_size for gradient in arriving]
     chosen([buffer.data_ptr() for buffer in buffers] + layout.sizes() + strides, count)
-    rows = layout.sort(x, dim) if layout.ragged else x.contiguous()
-    weights = _Weights(layout_plan, layout, rows.view(layout.rows, -1), out, first, d_gates)
+    weights = _Weights(planned(cell), layout, layout.gather(x), out, first, d_gates)
     found = weights.gradients(parameters)
     found |= _summed(cell, parameters, d_bias.sum(0), d_units.sum(0), hidden_size)
     d_x = x.new_empty(0)
     if need_x:
-        d_x = layout.restore(weights.input_gradient(parameters).view(rows.shape), dim)
+        d_x = layout.scatter(weights.input_gradient(parameters), x)
     last = d_h if recurrent is None else weights.first_gradient(recurrent, d_h)
-    restored = [layout.restore(value, 0) for value in (last, *d_states)]
-    return Gradients((d_x, *restored), found)
-
-
-def _sorted_gradient(gradient: Tensor | None, layout: Layout, dim: int, zeros: Tensor) -> Tensor:
-    if gradient is None:
-        return zeros
-    return layout.sort(gradient, dim) if layout.ragged else gradient.contiguous()
+    return Gradients((d_x, *(layout.restore(value) for value in (last, *d_states))), found)
 
 
 def _summed(
@@ -337,17 +341,16 @@ class _Weights:
 
     def _previous(self) -> list[tuple[Tensor, Tensor]]:
         """Rows of `d_gates` beside the h that their step read."""
-        batch, hidden_size = self.first.shape
+        batch = self.first.shape[0]
         counts = self.layout.counts
-        if counts is None or self.layout.ragged:
-            flat = self.out.view(-1, hidden_size)
-            later = (self.d_gates[batch:], flat[: self.layout.rows - batch])
+        if counts is None:
+            later = (self.d_gates[batch:], self.out[: self.layout.rows - batch])
             return [later, (self.d_gates[:batch], self.first)]
         alive = counts.numpy()
         starts = np.cumsum(alive) - alive
-        offsets = np.repeat(starts[:-1] + batch, alive[1:])
-        within = np.concatenate([np.arange(n) for n in alive[1:]]) if len(alive) > 1 else offsets
-        index = torch.from_numpy(np.concatenate([np.arange(batch), offsets + within]))
+        inside = np.arange(batch)[None, :] < alive[1:, None]
+        before = (batch + starts[:-1, None] + np.arange(batch)[None, :])[inside]
+        index = torch.from_numpy(np.concatenate([np.arange(alive[0]), before]))
         return [(self.d_gates, torch.cat([self.first, self.out]).index_select(0, index))]
 
     def input_gradient(self, parameters: Mapping[str, Tensor]) -> Tensor:

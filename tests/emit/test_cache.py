@@ -412,7 +412,6 @@ def test_the_oldest_entries_are_dropped(patch: pytest.MonkeyPatch, tmp_path: Pat
     assert (tmp_path / "notes.txt").exists()
 
 
-@pytest.mark.xfail(reason="pruning stops at an entry that is gone, and says the kernel is not kept")
 def test_an_entry_that_another_process_dropped_is_no_trouble(
     patch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -429,3 +428,15 @@ def test_an_entry_that_another_process_dropped_is_no_trouble(
     patch.setattr(Path, "glob", glob)
     cache.write("f" * 64, b"code")
     assert cache.read("f" * 64) == b"code"
+
+
+def test_what_a_killed_writer_left_is_dropped(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A temporary file goes once it is too old to belong to a process that is writing it."""
+    left = tmp_path / ".deadbeef-1234"
+    left.write_bytes(b"half")
+    fresh = tmp_path / ".deadbeef-5678"
+    fresh.write_bytes(b"half")
+    os.utime(left, (0.0, 0.0))
+    cache.write("a" * 64, b"code")
+    assert not left.exists()
+    assert fresh.exists()

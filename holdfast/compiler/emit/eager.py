@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from holdfast.compiler.cell import Cell
-from holdfast.compiler.graph import Node
+from holdfast.compiler.graph import LEAVES
 
 SPELLINGS: dict[str, Callable[..., Any]] = {
     "add": lambda x, y: x + y,
@@ -168,25 +168,22 @@ def step(
             if getattr(accumulator, name) and name in parts
         ]
         leaves["gate", accumulator.leaf] = sum(terms[1:], terms[0])
-    values = evaluate(cell, leaves)
-    outputs = [values[node].expand(x.shape[0], hidden_size) for node in cell.graph.outputs.values()]
-    new_h, *new_states = outputs
+    new_h, *new_states = (value.expand(x.shape[0], hidden_size) for value in evaluate(cell, leaves))
     if "weight_hr" in parameters:
         new_h = functional.linear(new_h, parameters["weight_hr"])
     return new_h, tuple(new_states)
 
 
-def evaluate(cell: Cell, leaves: Mapping[tuple[str, str], Tensor]) -> dict[Node, Tensor]:
-    """Every node of a cell's step graph, from the values of its leaves by kind and name."""
+def evaluate(cell: Cell, leaves: Mapping[tuple[str, str], Tensor]) -> list[Tensor]:
+    """The new h and states, from the values of the step graph's leaves by kind and name."""
     reference = next(iter(leaves.values()))
-    values: dict[Node, Tensor] = {}
-    for node in cell.graph.nodes():
-        if node.op == "const":
-            values[node] = torch.full(
-                (), node.value, dtype=reference.dtype, device=reference.device
-            )
-        elif node.leaf:
-            values[node] = leaves[node.op, node.name]
+    steps, outputs = cell.program
+    values: list[Tensor] = []
+    for op, name, value, inputs in steps:
+        if op == "const":
+            values.append(torch.full((), value, dtype=reference.dtype, device=reference.device))
+        elif op in LEAVES:
+            values.append(leaves[op, name])
         else:
-            values[node] = SPELLINGS[node.op](*(values[child] for child in node.inputs))
-    return values
+            values.append(SPELLINGS[op](*(values[n] for n in inputs)))
+    return [values[n] for n in outputs]

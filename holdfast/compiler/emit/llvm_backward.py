@@ -19,7 +19,6 @@ from holdfast.compiler.emit.llvm_loops import (
     declare_body,
     number,
     product,
-    row_step,
     rows_alive,
     shares,
 )
@@ -74,10 +73,10 @@ class BackwardEmitter:
             after, alive_after = time.values
             t = b.sub(b.sub(e["steps"], number(1)), time.index)
             alive = rows_alive(e, t)
-            now = b.sub(after, row_step(e, alive))
+            now = b.sub(after, alive)
             self.places = {"now": now, "after": after, "first": b.icmp_signed("==", t, number(0))}
             earlier = b.select(self.places["first"], t, b.sub(t, number(1)))
-            self.places["before"] = b.sub(now, row_step(e, rows_alive(e, earlier)))
+            self.places["before"] = b.sub(now, rows_alive(e, earlier))
             limit = e.minimum(end, alive)
             with (
                 e.loop(number(0), number(self.tile.blocks), number(1), name="j") as block,
@@ -88,11 +87,10 @@ class BackwardEmitter:
         b.ret_void()
 
     def _total_rows(self) -> Value:
-        """Rows of memory in the whole sequence."""
+        """Live rows of the whole sequence."""
         e = self.e
         with e.loop(number(0), e["steps"], number(1), [number(0)], "total") as loop:
-            alive = rows_alive(e, loop.index)
-            loop.carry(e.builder.add(loop.values[0], row_step(e, alive)))
+            loop.carry(e.builder.add(loop.values[0], rows_alive(e, loop.index)))
         return loop.values[0]
 
     def _rows(self, block: Value, row: Value, limit: Value, alive_after: Value) -> None:

@@ -20,7 +20,6 @@ from holdfast.compiler.emit.llvm_loops import (
     declare_body,
     number,
     product,
-    row_step,
     rows_alive,
     shares,
 )
@@ -28,9 +27,8 @@ from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
-SIZES = ("counts", "steps", "batch", "stride")
-"""Rows alive at each step `[T]` or null, T, B, and rows of memory from one step to the next: 0
-where only live rows are stored."""
+SIZES = ("counts", "steps", "batch")
+"""Rows alive at each step `[T]` or null, T, B."""
 
 
 def forward_slots(plan: Plan, mode: str) -> list[str]:
@@ -95,7 +93,7 @@ class ForwardEmitter:
             alive = rows_alive(e, time.index)
             self._step(offset, alive)
             time.carry(
-                e.builder.add(offset, row_step(e, alive)),
+                e.builder.add(offset, alive),
                 e.at(e["out"], e.times(offset, self.hidden_size)),
             )
         e.builder.ret_void()

@@ -310,13 +310,6 @@ def rows_alive(emitter: Emitter, t: Value) -> Value:
     return alive
 
 
-def row_step(emitter: Emitter, alive: Value) -> Value:
-    """Rows of memory from one step to the next: `stride` if rows are padded, else those alive."""
-    b = emitter.builder
-    padded = b.icmp_signed("!=", emitter["stride"], number(0))
-    return b.select(padded, emitter["stride"], alive)
-
-
 def new_module(target: Target) -> ir.Module:
     """An empty module for a target."""
     module = ir.Module("holdfast")
