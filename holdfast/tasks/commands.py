@@ -56,7 +56,7 @@ def fit(arguments: Namespace) -> int:
     panel = model.read(arguments.data)
     training = _without_tail(panel, arguments.holdout) if arguments.holdout else panel
     try:
-        with training_bar(model.max_epochs, model.patience) as report:
+        with training_bar(model.max_epochs) as report:
             model.fit(training, checkpoint=checkpoint, resume=arguments.resume, report=report)
     except KeyboardInterrupt:
         hint = "; run the same command with --resume to go on" if checkpoint.exists() else ""

@@ -49,7 +49,7 @@ def run(out: str, seed: int = 0, max_epochs: int | None = None) -> int:
 
 def _train(model: Forecaster, training: Panel) -> float:
     start = time.perf_counter()
-    with training_bar(model.max_epochs, model.patience) as report:
+    with training_bar(model.max_epochs) as report:
         model.fit(training, report=report)
     return time.perf_counter() - start
 

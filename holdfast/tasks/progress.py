@@ -13,7 +13,7 @@ PLAIN_EVERY = 10
 
 
 @contextlib.contextmanager
-def training_bar(max_epochs: int, patience: int) -> Iterator[Callable[[Progress], None]]:
+def training_bar(max_epochs: int) -> Iterator[Callable[[Progress], None]]:
     """A function to call with the `Progress` after every epoch; draws on stderr."""
     if not sys.stderr.isatty():
         yield _plain
@@ -22,19 +22,15 @@ def training_bar(max_epochs: int, patience: int) -> Iterator[Callable[[Progress]
     bars = require("rich.progress")
     columns = (
         bars.TextColumn("training"),
-        bars.BarColumn(),
-        bars.TextColumn("{task.fields[text]}"),
+        bars.BarColumn(bar_width=30),
+        bars.TextColumn("epoch {task.fields[text]}"),
         bars.TimeElapsedColumn(),
     )
     with bars.Progress(*columns, console=console) as bar:
-        task = bar.add_task("training", total=max_epochs, text="first epoch")
+        task = bar.add_task("training", total=max_epochs, text=f"0/{max_epochs}")
 
         def advance(progress: Progress) -> None:
-            text = (
-                f"epoch {progress.epochs}/{max_epochs}, held-out error "
-                f"{progress.history[-1]['valid_loss']:.4f}, best {progress.best_loss:.4f} "
-                f"(epoch {progress.best_epoch}, patience {patience})"
-            )
+            text = f"{progress.epochs}/{max_epochs}, best error {progress.best_loss:.4f}"
             bar.update(task, completed=progress.epochs, text=text)
 
         yield advance
