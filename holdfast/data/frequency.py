@@ -41,8 +41,7 @@ class Frequency:
         return f"{self.step / SECOND:g} seconds"
 
     def seasons(self) -> tuple[int, ...]:
-        """The usual season lengths in rows, shortest first: hourly 24 and 168, daily 7, monthly
-        12."""
+        """The usual season lengths in rows, shortest first: hourly 24 and 168, daily 7."""
         if self.unit == "month":
             return (12 // self.step,) if self.step < 12 and 12 % self.step == 0 else ()
         if self.step >= DAY:

@@ -10,8 +10,7 @@ from holdfast.data.tables import make_frame
 
 ATTRIBUTION = (
     "Metro Interstate Traffic Volume, John Hogue (2019), UCI Machine Learning Repository, data set "
-    "492, "
-    "doi:10.24432/C5X60B, CC BY 4.0; trimmed copy from the AutoTS package, re-compressed"
+    "492, doi:10.24432/C5X60B, CC BY 4.0; trimmed copy from the AutoTS package, re-compressed"
 )
 
 

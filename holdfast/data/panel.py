@@ -126,8 +126,7 @@ def _frequency(rows: Rows, parts: list[tuple[str, np.ndarray]]) -> Frequency:
             count = "1 row" if len(times) == 1 else f"{len(times)} rows"
             raise DataError(
                 f"{rows.name}{_where(id)}: only {count}; a series needs at least 3 rows to show "
-                "its "
-                "frequency, and more to train"
+                "its frequency, and more to train"
             )
         same = np.flatnonzero(times[1:] == times[:-1])
         if len(same):
@@ -135,8 +134,7 @@ def _frequency(rows: Rows, parts: list[tuple[str, np.ndarray]]) -> Frequency:
             hint = "" if rows.has_ids else "; if the table holds several series, name the id column"
             raise DataError(
                 f"{rows.name}: row {other}{_where(id)}: the same time {show(times[same[0]])} as "
-                "row "
-                f"{one}; keep one of them{hint}"
+                f"row {one}; keep one of them{hint}"
             )
         try:
             frequency = infer(times, _where(id), order + 1)
@@ -209,8 +207,7 @@ def _refuse_missing(
     if len(empty):
         raise DataError(
             f"{rows.name}: row {order[empty[0]] + 1}{_where(id)}: column {columns.target!r} is "
-            "empty "
-            f"(NaN), {len(empty)} row(s) in all; {remedy}"
+            f"empty (NaN), {len(empty)} row(s) in all; {remedy}"
         )
 
 

@@ -51,8 +51,7 @@ def _scale(series: Series, panel: Panel) -> Scale:
         where = f" (series {series.id!r})" if series.id else ""
         raise DataError(
             f"{panel.name}{where}: column {panel.columns.target!r} is constant ({mean:g}) in the "
-            "rows "
-            "used for training, so there is nothing to learn; leave this series out"
+            "rows used for training, so there is nothing to learn; leave this series out"
         )
     deviations = series.covariates.std(axis=0)
     return Scale(

@@ -28,8 +28,7 @@ FORMATS = ("%Y-%m", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y")
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a table are called; `id` None means: `unique_id` if there, else one
-    series."""
+    """What the columns are called; `id` None means `unique_id` if there, else one series."""
 
     id: str | None = None
     time: str = TIME
@@ -39,8 +38,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Rows:
-    """A parsed table of N rows: ids (N,), times (N,) datetime64[us], target (N,), covariates (N,
-    C)."""
+    """A parsed table: ids (N,), times (N,) datetime64[us], target (N,), covariates (N, C)."""
 
     ids: np.ndarray
     times: np.ndarray
@@ -149,8 +147,7 @@ def _numbers(column: Any, name: str) -> np.ndarray:
         except (TypeError, ValueError):
             raise DataError(
                 f"{name}: row {row + 1}: column {column.name!r} holds {value!r}, which is not a "
-                "number; "
-                "correct it or leave it empty"
+                "number; correct it or leave it empty"
             ) from None
     return values
 

@@ -33,8 +33,7 @@ def seasonal_naive(y: np.ndarray, origins: np.ndarray, horizon: int, season: int
 
 @dataclass(frozen=True)
 class EtsSetting:
-    """How AutoETS is run: its season and how many rows before an origin it sees and is fitted
-    on."""
+    """How AutoETS is run: its season, the rows before an origin that it sees, and its fits."""
 
     season: int
     rows: int
@@ -42,18 +41,17 @@ class EtsSetting:
 
     def describe(self) -> str:
         """One honest sentence for tables and reports."""
+        origins = "origins" if self.fits > 1 else "origin"
         return (
             f"AutoETS (statsforecast, model ZZZ, season {self.season}) sees the last {self.rows} "
             "rows "
-            f"before an origin; fitted anew at {self.fits} evenly spaced origin(s) a series, and "
-            "carried "
-            "forward over the new values with those parameters in between"
+            f"before an origin; fitted anew at {self.fits} evenly spaced {origins} of each series, "
+            "and carried forward over the new values in between"
         )
 
 
 def ets_setting(seasons: tuple[int, ...], rows: int, origins: int, series: int = 1) -> EtsSetting:
-    """The bounded setting for `series` series with `rows` rows before the first of `origins`
-    origins."""
+    """The bounded setting for some series with `rows` rows before the first of `origins`."""
     usable = [season for season in seasons if season <= ETS_LONGEST_SEASON]
     season = max(usable, default=1)
     history = ETS_SEASONS_OF_HISTORY * season if season > 1 else 200

@@ -88,8 +88,7 @@ def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
         if mine.get(key) != theirs.get(key):
             raise ModelError(
                 f"{path}: made with {key} = {theirs.get(key)!r}, now {mine.get(key)!r}; use the "
-                "same "
-                "settings and data, or pass --restart to begin again"
+                "same settings and data, or pass --restart to begin again"
             )
     groups: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}
     for name, tensor in tensors.items():

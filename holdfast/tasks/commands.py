@@ -123,8 +123,7 @@ def _finished(out: Path, checkpoint: Path, arguments: Namespace) -> bool:
     if checkpoint.exists() and not arguments.resume:
         raise ModelError(
             f"{checkpoint}: holds an unfinished training; pass --resume to go on with it, or "
-            "--restart "
-            "to begin again"
+            "--restart to begin again"
         )
     if out.exists():
         if arguments.resume and (out / CONFIG).is_file():

@@ -1,5 +1,4 @@
-"""`Forecaster`: from a long table to the next H values of every series, in scikit-learn's
-manners."""
+"""`Forecaster`: from a long table to the next H values of every series in it."""
 
 from __future__ import annotations
 
@@ -207,11 +206,10 @@ class Forecaster(BaseEstimator):
             if first + self.horizon > len(series) - 1:
                 raise DataError(
                     f"{panel.name}{_where(series)}: {max(0, len(series) - 1 - first)} row(s) to "
-                    "score; "
-                    f"needs {self.horizon} after the end of training "
+                    f"score; needs {self.horizon} after the end of training "
                     f"({show(np.datetime64(self.ends_[series.id]))}) and {self.recipe_.history} "
-                    "before; "
-                    "give a longer table, or say how many of its last rows to score (--last)"
+                    "before; give a longer table, or say how many of its last rows to score "
+                    "(--last)"
                 )
             origins = windows.origins(
                 index, first, len(series) - 1 - self.horizon, step or self.horizon
@@ -229,8 +227,7 @@ class Forecaster(BaseEstimator):
         return Rolled(panel, tuple(starts), tuple(chosen), forecast, self.horizon)
 
     def forecast_from(self, windows: Windows, origins: np.ndarray, owners: list[str]) -> np.ndarray:
-        """Forecasts (W, H) in the user's unit from W origins, which belong to the series
-        `owners`."""
+        """Forecasts (W, H) in the user's unit, from W origins of the series `owners`."""
         parts = []
         with torch.inference_mode():
             for start in range(0, len(origins), CHUNK):
@@ -270,8 +267,7 @@ class Forecaster(BaseEstimator):
         return panel
 
     def save(self, path: str | os.PathLike[str], scores: str = "") -> None:
-        """Write the model folder: weights, configuration and card (with the `scores` text in
-        it)."""
+        """Write the model folder: weights, configuration and card, with `scores` in it."""
         if not hasattr(self, "net_"):
             raise ModelError("this Forecaster has no model yet; call fit first")
         config = {

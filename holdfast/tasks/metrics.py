@@ -34,14 +34,11 @@ def r2(truth: np.ndarray, forecast: np.ndarray, weight: np.ndarray) -> float:
 
 
 def mase(truth: np.ndarray, forecast: np.ndarray, weight: np.ndarray, scale: np.ndarray) -> float:
-    (
-        """Absolute error over `scale`, the in-sample error of the seasonal naive forecast.
+    """Absolute error over `scale`, the in-sample error of the seasonal naive forecast.
 
     `scale` broadcasts to the shape of `truth`, so every series has its own. Source: Hyndman &
     Koehler 2006, Another look at measures of forecast accuracy.
     """
-        ""
-    )
     ratio = np.abs(truth - forecast) / np.broadcast_to(scale, truth.shape)
     return float(np.average(ratio, weights=weight))
 

@@ -1,5 +1,4 @@
-"""A model on disk: a folder with `model.safetensors`, `config.json` and `card.md`; nothing to
-unpickle."""
+"""A model on disk: `model.safetensors`, `config.json` and `card.md`; nothing to unpickle."""
 
 from __future__ import annotations
 

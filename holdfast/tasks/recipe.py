@@ -52,10 +52,9 @@ def choose_recipe(settings: Any, panel: Panel) -> Recipe:
         where = f" (series {shortest.id!r})" if shortest.id else ""
         raise DataError(
             f"{panel.name}{where}: {rows} rows are too few to train; needs {recipe.history + H} "
-            "for one "
-            f"window ({window}), its longest lag ({recipe.history - window}) and the horizon "
-            f"({H}), and "
-            f"{rows - room - H} held out; give more rows or a smaller window, lags or horizon"
+            f"for one window ({window}), its longest lag ({recipe.history - window}) and the "
+            f"horizon ({H}), and {rows - room - H} held out; give more rows or a smaller window, "
+            "lags or horizon"
         )
     return recipe
 

@@ -45,6 +45,7 @@ td.best { background: #e6f4fa; }
 code { font: .86em/1.4 ui-monospace, "Cascadia Code", Menlo, Consolas, monospace;
   overflow-wrap: anywhere; }
 footer, .note { color: var(--quiet); font-size: .88rem; }
+.note { margin-top: .8rem; }
 """
 
 

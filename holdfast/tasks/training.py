@@ -146,15 +146,14 @@ class Keeper(Callback):
     def on_epoch_end(
         self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
     ) -> None:
-        """Note the losses, keep the best weights, write the checkpoint, and stop when it is
-        time."""
+        """Note the losses, keep the best weights, write the checkpoint, stop when it is time."""
         progress = self.progress
         last = net.history[-1]
         valid = float(last["valid_loss"])
         if not valid < DIVERGED:
             raise ModelError(
-                f"training diverged in epoch {progress.epochs + 1}: the held-out error is {valid:g}; "
-                "lower the learning rate, or look for extreme values in the data"
+                f"training diverged in epoch {progress.epochs + 1}: the held-out error is "
+                f"{valid:g}; lower the learning rate, or look for extreme values in the data"
             )
         losses = {"train_loss": float(last["train_loss"]), "valid_loss": valid}
         progress.history.append({"epoch": progress.epochs + 1, **losses})
