@@ -9,9 +9,11 @@ import pytest
 from holdfast.data import Columns, load_metro_traffic, read_panel
 from holdfast.data.calendar import calendar_features
 from holdfast.data.frequency import Frequency, infer, show
+from holdfast.data.optional import require
 from holdfast.data.panel import fill
 from holdfast.data.scaling import Scale, fit_scales
 from holdfast.data.windows import Recipe, default_lags, make_windows
+from holdfast.errors import MissingExtraError
 from tests.helpers import assert_same
 from tests.tasks.small import daily, edit
 
@@ -135,3 +137,8 @@ def test_the_shipped_series() -> None:
     panel = read_panel(table, Columns(covariates=("temp",)), missing="fill")
     assert str(panel.frequency) == "1 hour"
     assert (~panel.series[0].observed).sum() == 104
+
+
+def test_a_missing_library_names_its_extra() -> None:
+    with pytest.raises(MissingExtraError, match=r'pip install "holdfast\[forecast\]"'):
+        require("no_such_library.part")
