@@ -1,0 +1,178 @@
+"""The operators as PyTorch sees them: opcheck, second derivatives, transforms, tracing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from holdfast.cells import CELLS
+from holdfast.compiler.cell import Cell
+from holdfast.nn import GRU, LSTM, Recurrent, operators
+from tests.helpers import assert_same, unequal_
+
+T, B, I, H = 5, 3, 2, 4
+ROWS = {
+    "dense": (None, None),
+    "lengths": (torch.tensor([3, 0, 5]), None),
+    "packed": (None, torch.tensor([3, 3, 2, 1])),
+}
+
+
+def _arguments(cell: Cell, rows: str, generator: torch.Generator, *, grad: bool) -> tuple[Any, ...]:
+    lengths, batch_sizes = ROWS[rows]
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).requires_grad_(grad)
+
+    x = draw(T, B, I) if batch_sizes is None else draw(int(batch_sizes.sum()), I)
+    states = [draw(B, H) for _ in cell.states]
+    parameters = [draw(*shape) for shape in cell.shapes(I, H).values()]
+    return x, draw(B, H), states, parameters, True, lengths, batch_sizes, cell.key
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("name", ["lstm", "gru", "peephole"])
+@pytest.mark.parametrize("operator", ["infer", "train"])
+@pytest.mark.plain_memory
+def test_opcheck_forward(operator: str, name: str, rows: str, generator: torch.Generator) -> None:
+    arguments = _arguments(CELLS[name], rows, generator, grad=operator == "train")
+    torch.library.opcheck(getattr(torch.ops.holdfast, operator).default, arguments)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.plain_memory
+def test_opcheck_backward(rows: str, generator: torch.Generator) -> None:
+    cell = CELLS["peephole"]
+    arguments = _arguments(cell, rows, generator, grad=False)
+    out, *kept = torch.ops.holdfast.train(*arguments)
+    d_out = torch.randn(out.shape, generator=generator)
+    arguments = (*arguments, out, kept[:-1], kept[-1], d_out, [None], True)
+    torch.library.opcheck(torch.ops.holdfast.backward.default, arguments)
+
+
+def _layers(kind: str, generator: torch.Generator) -> tuple[Recurrent, torch.nn.Module]:
+    ours = {"lstm": LSTM, "gru": GRU}[kind](I, H, dtype=torch.float64)
+    unequal_(ours, generator)
+    theirs = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](I, H, dtype=torch.float64)
+    theirs.load_state_dict(ours.state_dict())
+    assert ours.backend == "llvm"
+    return ours, theirs
+
+
+def _input(generator: torch.Generator) -> Tensor:
+    return torch.randn(T, B, I, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("lengths", [None, [3, 0, 5]], ids=["dense", "ragged"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "peephole"])
+def test_second_derivatives(
+    name: str, lengths: list[int] | None, generator: torch.Generator
+) -> None:
+    layer = Recurrent(name, I, H, dtype=torch.float64)
+    unequal_(layer, generator)
+    x = _input(generator).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda value: layer(value, lengths=lengths)[0], (x,))
+
+
+def test_a_penalty_on_the_gradient_reaches_the_parameters(generator: torch.Generator) -> None:
+    """As in WGAN-GP: the norm of d out / d x is differentiated by every parameter."""
+    ours, theirs = _layers("lstm", generator)
+    found = []
+    for layer in (ours, theirs):
+        x = _input(torch.Generator().manual_seed(3)).requires_grad_()
+        (slope,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), list(layer.parameters())))
+    assert_same(found[0], found[1], "second derivatives by the parameters")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_forward_mode(kind: str, generator: torch.Generator) -> None:
+    ours, theirs = _layers(kind, generator)
+    x, tangent = _input(generator), _input(generator)
+    tangents = []
+    for layer in (ours, theirs):
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x, tangent)
+            tangents.append(forward_ad.unpack_dual(layer(dual)[0]).tangent)
+    assert_same(tangents[0], tangents[1], "tangent")
+    _, pushed = torch.func.jvp(lambda value: ours(value)[0], (x,), (tangent,))
+    assert_same(pushed, tangents[1], "torch.func.jvp")
+
+
+def test_transforms_of_torch_func(generator: torch.Generator) -> None:
+    ours, _ = _layers("lstm", generator)
+    many = torch.randn(6, T, B, I, dtype=torch.float64, generator=generator)
+    mapped = torch.func.vmap(lambda value: ours(value)[0])(many)
+    assert_same(mapped, torch.stack([ours(value)[0] for value in many]), "vmap")
+
+    def loss(value: Tensor) -> Tensor:
+        return ours(value)[0].square().sum()
+
+    x = many[0].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(x), x)
+    assert_same(torch.func.grad(loss)(many[0]), expected, "torch.func.grad")
+
+
+def _call_dense(layer: Recurrent, x: Tensor) -> Tensor:
+    return layer(x)[0]
+
+
+def _call_ragged(layer: Recurrent, x: Tensor) -> Tensor:
+    return layer(x, lengths=torch.tensor([3, 0, 5]))[0]
+
+
+@pytest.mark.parametrize("call", [_call_dense, _call_ragged], ids=["dense", "ragged"])
+@pytest.mark.parametrize("options", [{}, {"proj_size": 2}], ids=["llvm", "eager"])
+@pytest.mark.plain_memory
+def test_compiled_by_torch(
+    call: Callable[..., Tensor], options: dict[str, int], generator: torch.Generator
+) -> None:
+    """One graph without a break, on both targets, with the same gradients."""
+    layer = LSTM(I, H, **options)
+    unequal_(layer, generator)
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    x = torch.randn(T, B, I, generator=generator)
+    results = []
+    for function in (compiled, call):
+        value = x.clone().requires_grad_()
+        out = function(layer, value)
+        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(5))
+        inputs = [value, *layer.parameters()]
+        results.append((out, torch.autograd.grad((out * weight).sum(), inputs)))
+    assert_same(results[0], results[1], "torch.compile")
+
+
+@pytest.mark.plain_memory
+def test_a_tracer_sees_one_operator_not_a_loop(generator: torch.Generator) -> None:
+    layer = LSTM(I, H)
+    unequal_(layer, generator)
+    x = torch.randn(T, B, I, generator=generator)
+    with torch.no_grad():
+        program = torch.export.export(layer, (x,), strict=False)
+    calls = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert calls.count("holdfast.infer.default") == 1
+    assert len(calls) < 20
+    assert_same(program.module()(x)[0], layer(x)[0], "exported")
+
+
+def test_the_reason_names_what_is_not_compiled() -> None:
+    parameters = {"weight_ih": torch.zeros(16, I)}
+    x = torch.zeros(T, B, I)
+    cell = CELLS["lstm"]
+    cases = {
+        "projection": operators.select(cell, x, parameters | {"weight_hr": torch.zeros(2, H)}),
+        "bfloat16": operators.select(cell, x.bfloat16(), parameters),
+        "meta": operators.select(cell, x.to("meta"), parameters),
+        "no input features": operators.select(cell, x, {"weight_ih": torch.zeros(16, 0)}),
+        "no steps": operators.select(cell, x[:0], parameters),
+    }
+    for word, (backend, reason) in cases.items():
+        assert backend == "eager"
+        assert word in reason
+    assert operators.select(cell, x, parameters)[0] == "llvm"
