@@ -10,7 +10,8 @@ from holdfast.compiler.ops import sigmoid, tanh
 def gru(r, z, n, h):
     """GRU: Cho et al. 2014, in the form of cuDNN and PyTorch (reset gate after the product).
 
-    n = tanh(W x + b_ih + sigmoid(r) * (R h_prev + b_hh));  h = (1 - sigmoid(z)) * n + sigmoid(z) * h_prev
+    n = tanh(W x + b_ih + sigmoid(r) * (R h_prev + b_hh))
+    h = (1 - sigmoid(z)) * n + sigmoid(z) * h_prev
     """
     z = sigmoid(z)
     n = tanh(n.input + sigmoid(r) * n.recurrent)

@@ -8,7 +8,7 @@ from holdfast.compiler.ops import sigmoid, tanh
 
 @cell(gates="i f g o", state="c")
 def lstm(i, f, g, o, c):
-    """LSTM with forget gate: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000.
+    """LSTM: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000.
 
     c = sigmoid(f) * c_prev + sigmoid(i) * tanh(g);  h = sigmoid(o) * tanh(c)
     """

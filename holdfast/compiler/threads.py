@@ -7,7 +7,9 @@ the cores are never asked for twice.
 from __future__ import annotations
 
 import ctypes
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -32,17 +34,34 @@ def pool() -> str:
     for name in SYMBOLS:
         address = _unreachable() if library is None else _address(library, name)
         llvm.add_symbol(name, address)
+    llvm.add_symbol("holdfast_yield", _yield())
     return "python" if library is None else "openmp"
 
 
-def count(rows: int, operations: int) -> int:
-    """How many threads a call takes: at most `torch.get_num_threads()`, no more than rows.
+@dataclass(frozen=True)
+class Team:
+    """How many threads a call takes, and what they share."""
+
+    count: int
+    by_block: bool = False
+    """The units of each row, with a meeting after every step, instead of the rows."""
+
+
+def team(rows: int, blocks: int, steps: int, step_operations: int) -> Team:
+    """The threads for a call: at most `torch.get_num_threads()`, no more than there is work for.
+
+    Sharing units is for few rows and long steps only, and for threads that surely run at the same
+    time.
 
     Arguments:
-        rows: rows of the batch.
-        operations: floating-point operations of the whole call.
+        rows: rows of the batch. blocks: blocks of units. steps: T.
+        step_operations: floating-point operations of one time step.
     """
-    return max(1, min(torch.get_num_threads(), rows, operations // _WORTH))
+    most = max(1, min(torch.get_num_threads(), steps * step_operations // _WORTH))
+    few = rows < 2 * most and blocks >= most
+    if most > 1 and few and step_operations >= _WORTH and pool() == "openmp":
+        return Team(most, by_block=True)
+    return Team(max(1, min(most, rows)))
 
 
 @cache
@@ -68,6 +87,13 @@ def _nothing() -> None:
 
 
 _CALLBACK = ctypes.CFUNCTYPE(None)(_nothing)
+
+
+def _yield() -> int:
+    """Where waiting threads give their processor away."""
+    library = ctypes.CDLL("kernel32" if sys.platform == "win32" else None)
+    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+    return _address(library, name)
 
 
 def _unreachable() -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler import threads
-from holdfast.compiler.build import kernel, packer, planned
+from holdfast.compiler.build import Kernel, kernel, packer, planned
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_loops import Tile
 from holdfast.compiler.plan import Plan
@@ -39,9 +39,10 @@ class Layout:
     """Row r of the batch, for the kernel, is row `order[r]` of the user; None where the same."""
     back: Tensor | None = None
 
-    def sizes(self) -> list[int]:
+    def sizes(self, team: threads.Team, arrived: Tensor | None) -> list[int]:
         """The kernel's slots for the sizes."""
-        return [0 if self.counts is None else self.counts.data_ptr(), self.steps, self.batch]
+        pointers = [0 if given is None else given.data_ptr() for given in (self.counts, arrived)]
+        return [*pointers, self.steps, self.batch, int(team.by_block)]
 
     def gather(self, sequence: Tensor) -> Tensor:
         """The live rows `[rows, ...]` of `[T, B, ...]`, or of what is packed already."""
@@ -183,11 +184,25 @@ def _forward(
     out = x.new_empty(layout.rows, hidden_size)
     packed = _pack(cell, parameters, x, hidden_size, chosen.tile)
     buffers = [rows, first, out, *packed, *carried, *kept]
-    values = [buffer.data_ptr() for buffer in buffers] + layout.sizes()
     depth = input_size + hidden_size
-    operations = 2 * layout.rows * len(cell.accumulators) * hidden_size * depth
-    chosen(values, threads.count(layout.batch, operations))
+    operations = 2 * len(cell.accumulators) * hidden_size * depth
+    team = _team(layout, chosen.tile, operations)
+    _call(chosen, buffers, layout, team, [])
     return out, carried
+
+
+def _team(layout: Layout, cut: Tile, row_operations: int) -> threads.Team:
+    """The threads for a pass; `row_operations` are those of one row in one step."""
+    mean = row_operations * layout.rows // max(1, layout.steps)
+    return threads.team(layout.batch, cut.blocks, layout.steps, mean)
+
+
+def _call(
+    chosen: Kernel, buffers: list[Tensor], layout: Layout, team: threads.Team, strides: list[int]
+) -> None:
+    arrived = torch.zeros(1, dtype=torch.int64) if team.by_block else None
+    pointers = [buffer.data_ptr() for buffer in buffers]
+    chosen([*pointers, *layout.sizes(team, arrived), *strides], team.count)
 
 
 def _pack(
@@ -250,10 +265,9 @@ def backward(
     out, first = layout.gather(kept.out), layout.sort(h)
     d_gates = x.new_empty(layout.rows, sums * hidden_size)
     d_h = x.new_zeros(layout.batch, hidden_size)
-    operations = 2 * layout.rows * sums * hidden_size * hidden_size
-    count = threads.count(layout.batch, operations)
-    d_bias = x.new_zeros(count, sums, cut.padded)
-    d_units = x.new_zeros(count, len(cell.weights), cut.padded)
+    team = _team(layout, cut, 2 * sums * hidden_size * hidden_size)
+    d_bias = x.new_zeros(team.count, sums, cut.padded)
+    d_units = x.new_zeros(team.count, len(cell.weights), cut.padded)
     zeros = x.new_zeros(cut.padded)
     recurrent = parameters.get("weight_hh")
     packed = zeros if recurrent is None else packer(x.dtype).rows(recurrent, cut)
@@ -267,7 +281,7 @@ def backward(
         sequence = layout.gather(kept.sequences[n])
         buffers += [sequence, layout.sort(state), arriving[n + 1], d_states[n]]
     strides = [0 if gradient is zeros else hidden_size for gradient in arriving]
-    chosen([buffer.data_ptr() for buffer in buffers] + layout.sizes() + strides, count)
+    _call(chosen, buffers, layout, team, strides)
     weights = _Weights(planned(cell), layout, layout.gather(x), out, first, d_gates)
     found = weights.gradients(parameters)
     found |= _summed(cell, parameters, d_bias.sum(0), d_units.sum(0), hidden_size)

@@ -36,13 +36,14 @@ def _as_before() -> Iterator[None]:
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each call of a kernel by the number of threads it took."""
     found: list[int] = []
-    real = threads.count
+    real = threads.team
 
-    def count(rows: int, operations: int) -> int:
-        found.append(real(rows, operations))
-        return found[-1]
+    def team(rows: int, blocks: int, steps: int, step_operations: int) -> threads.Team:
+        made = real(rows, blocks, steps, step_operations)
+        found.append(made.count)
+        return made
 
-    monkeypatch.setattr(threads, "count", count)
+    monkeypatch.setattr(threads, "team", team)
     return found
 
 
@@ -96,10 +97,43 @@ def test_every_number_of_threads_gives_the_same(
 
 def test_small_work_stays_on_one_thread() -> None:
     torch.set_num_threads(4)
-    assert threads.count(rows=1, operations=10**12) == 1
-    assert threads.count(rows=64, operations=1000) == 1
-    assert threads.count(rows=3, operations=10**12) == 3
-    assert threads.count(rows=64, operations=10**12) == 4
+    alone = threads.Team(1)
+    assert threads.team(rows=1, blocks=8, steps=1000, step_operations=10**5) == alone
+    assert threads.team(rows=64, blocks=8, steps=1, step_operations=1000) == alone
+    assert threads.team(rows=3, blocks=8, steps=1000, step_operations=10**5).count == 3
+    assert threads.team(rows=64, blocks=8, steps=1000, step_operations=10**5).count == 4
+
+
+def test_few_rows_and_long_steps_share_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    monkeypatch.setattr(threads, "pool", lambda: "openmp")
+    assert threads.team(rows=1, blocks=32, steps=9, step_operations=10**7) == threads.Team(2, True)
+    assert threads.team(rows=8, blocks=32, steps=9, step_operations=10**7) == threads.Team(2)
+    assert threads.team(rows=1, blocks=1, steps=9, step_operations=10**7) == threads.Team(1)
+    monkeypatch.setattr(threads, "pool", lambda: "python")
+    assert threads.team(rows=1, blocks=32, steps=9, step_operations=10**7) == threads.Team(1)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("ragged", [False, True], ids=["dense", "ragged"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "peephole"])
+def test_threads_that_share_units_meet_after_every_step(
+    cell: str,
+    ragged: bool,
+    number: int,
+    generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every step reads what all threads wrote in the step before, forwards and backwards."""
+    if threads.pool() != "openmp":
+        pytest.skip("PyTorch brought no OpenMP library")
+    given = problem(CELLS[cell], SIZE, generator)
+    lengths = _lengths(SIZE, ragged)
+    torch.set_num_threads(1)
+    reference = _everything(given, lengths)
+    monkeypatch.setattr(threads, "team", lambda *sizes: threads.Team(number, by_block=True))
+    for _ in range(5):
+        assert_same(_everything(given, lengths), reference, f"{number} threads")
 
 
 def test_a_kernel_takes_the_pool_it_is_told(
@@ -128,7 +162,7 @@ def test_without_an_openmp_library_the_pool_is_pythons(monkeypatch: pytest.Monke
     monkeypatch.setattr(threads, "_openmp", lambda: None)
     monkeypatch.setattr(threads.llvm, "add_symbol", linked.__setitem__)
     assert threads.pool.__wrapped__() == "python"
-    assert set(linked) == set(threads.SYMBOLS)
+    assert set(linked) == {*threads.SYMBOLS, "holdfast_yield"}
     assert all(linked.values())
 
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import llvmlite.ir as ir
 
-from holdfast.compiler.emit.llvm_forward import SIZES
+from holdfast.compiler.emit.llvm_forward import SIZES, size_kinds
 from holdfast.compiler.emit.llvm_loops import (
     I64,
     Emitter,
     Tile,
     declare_body,
+    meet,
     number,
     product,
     rows_alive,
-    shares,
+    share,
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.graph import Node
@@ -52,8 +53,7 @@ class BackwardEmitter:
         self.tile = tile
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in backward_slots(plan)}
-        kinds |= dict.fromkeys((*SIZES, *gradient_strides(plan)), I64)
-        kinds |= {"counts": I64.as_pointer()}
+        kinds |= size_kinds() | dict.fromkeys(gradient_strides(plan), I64)
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
         self.e = Emitter(module, self.function, list(self.kinds), form, hidden_size, tile.lanes)
@@ -67,7 +67,7 @@ class BackwardEmitter:
     def emit(self) -> None:
         """Write the whole body."""
         e, b = self.e, self.e.builder
-        start, end, row_stride = shares(e, self.tile.rows)
+        mine = share(e, self.tile)
         carried = [self._total_rows(), number(0)]
         with e.loop(number(0), e["steps"], number(1), carried, "t") as time:
             after, alive_after = time.values
@@ -77,12 +77,13 @@ class BackwardEmitter:
             self.places = {"now": now, "after": after, "first": b.icmp_signed("==", t, number(0))}
             earlier = b.select(self.places["first"], t, b.sub(t, number(1)))
             self.places["before"] = b.sub(now, rows_alive(e, earlier))
-            limit = e.minimum(end, alive)
+            limit = e.minimum(mine.end, alive)
             with (
-                e.loop(number(0), number(self.tile.blocks), number(1), name="j") as block,
-                e.loop(start, limit, row_stride, name="r") as rows,
+                e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
+                e.loop(mine.start, limit, mine.stride, name="r") as rows,
             ):
                 self._rows(block.index, rows.index, limit, alive_after)
+            meet(e, time.index)
             time.carry(now, alive)
         b.ret_void()
 

@@ -18,17 +18,25 @@ from holdfast.compiler.emit.llvm_loops import (
     Loop,
     Tile,
     declare_body,
+    meet,
     number,
     product,
     rows_alive,
-    shares,
+    share,
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
-SIZES = ("counts", "steps", "batch")
-"""Rows alive at each step `[T]` or null, T, B."""
+SIZES = ("counts", "arrived", "steps", "batch", "by_block")
+"""Rows alive at each step `[T]` or null, the threads' counter, T, B, and whether threads share the
+units of a row rather than the rows."""
+
+
+def size_kinds() -> dict[str, ir.Type]:
+    """Types of the slots for sizes."""
+    pointers = ("counts", "arrived")
+    return {name: I64.as_pointer() if name in pointers else I64 for name in SIZES}
 
 
 def forward_slots(plan: Plan, mode: str) -> list[str]:
@@ -69,7 +77,7 @@ class ForwardEmitter:
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
         names = forward_slots(plan, mode)
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
-        kinds |= dict.fromkeys(SIZES, I64) | {"counts": I64.as_pointer()}
+        kinds |= size_kinds()
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
         self.e = Emitter(module, self.function, list(self.kinds), form, hidden_size, tile.lanes)
@@ -82,6 +90,7 @@ class ForwardEmitter:
     def emit(self) -> None:
         """Write the whole body."""
         e = self.e
+        self.share = share(e, self.tile)
         if self.mode == "step":
             self.previous = e["h_first"]
             self._step(number(0), e["batch"])
@@ -92,6 +101,7 @@ class ForwardEmitter:
             offset, self.previous = time.values
             alive = rows_alive(e, time.index)
             self._step(offset, alive)
+            meet(e, time.index)
             time.carry(
                 e.builder.add(offset, alive),
                 e.at(e["out"], e.times(offset, self.hidden_size)),
@@ -101,11 +111,11 @@ class ForwardEmitter:
     def _step(self, offset: Value, alive: Value) -> None:
         """One time step, whose rows begin at `offset`."""
         e = self.e
-        start, end, row_stride = shares(e, self.tile.rows)
-        limit = e.minimum(end, alive)
+        mine = self.share
+        limit = e.minimum(mine.end, alive)
         with (
-            e.loop(number(0), number(self.tile.blocks), number(1), name="j") as block,
-            e.loop(start, limit, row_stride, name="r") as rows,
+            e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
+            e.loop(mine.start, limit, mine.stride, name="r") as rows,
         ):
             self._rows(offset, block.index, rows.index, limit)
 

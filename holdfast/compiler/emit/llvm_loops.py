@@ -22,6 +22,10 @@ I64 = ir.IntType(64)
 BYTE_POINTER = ir.IntType(8).as_pointer()
 
 
+_SPINS = 2000
+"""Looks at the other threads before a waiting thread gives its processor away."""
+
+
 def number(value: int) -> Value:
     """A 64-bit integer constant."""
     return ir.Constant(I64, value)
@@ -277,21 +281,85 @@ def product(
     return result
 
 
-def shares(emitter: Emitter, rows: int) -> tuple[Value, Value, Value]:
-    """First row, end and stride of this thread's blocks of rows.
+@dataclass(frozen=True)
+class Share:
+    """What one thread does of every step: rows `start, start + stride ...` below `end`, in blocks
+    of units `first_block ... last_block`."""
 
-    A dense batch is cut into contiguous shares; in a ragged one the rows are sorted by length, so
-    the blocks are dealt out in turn.
+    start: Value
+    end: Value
+    stride: Value
+    first_block: Value
+    last_block: Value
+
+
+def share(emitter: Emitter, tile: Tile) -> Share:
+    """This thread's share of the rows, or of the blocks of units.
+
+    A dense batch is cut into contiguous shares of rows; in a ragged one the rows are sorted by
+    length, so blocks of rows are dealt out in turn. Where `by_block` is set, every thread does all
+    rows of some of the units, and the threads meet after each step.
     """
     b = emitter.builder
     thread, threads, batch = emitter["thread"], emitter["threads"], emitter["batch"]
+
+    def cut(whole: Value, rank: Value) -> Value:
+        return b.sdiv(b.mul(whole, rank), threads)
+
+    def pick(by_block: Value, otherwise: Value) -> Value:
+        return b.select(units, by_block, otherwise)
+
+    units = b.icmp_signed("!=", emitter["by_block"], number(0))
     dense = b.icmp_signed("==", b.ptrtoint(emitter["counts"], I64), number(0))
-    low = b.sdiv(b.mul(batch, thread), threads)
-    high = b.sdiv(b.mul(batch, b.add(thread, number(1))), threads)
-    start = b.select(dense, low, emitter.times(thread, rows))
-    end = b.select(dense, high, batch)
-    stride = b.select(dense, number(rows), emitter.times(threads, rows))
-    return start, end, stride
+    following = b.add(thread, number(1))
+    blocks, rows = number(tile.blocks), number(tile.rows)
+    start = b.select(dense, cut(batch, thread), b.mul(thread, rows))
+    end = b.select(dense, cut(batch, following), batch)
+    stride = b.select(dense, rows, b.mul(threads, rows))
+    return Share(
+        pick(number(0), start),
+        pick(batch, end),
+        pick(rows, stride),
+        pick(cut(blocks, thread), number(0)),
+        pick(cut(blocks, following), blocks),
+    )
+
+
+def meet(emitter: Emitter, step: Value) -> None:
+    """Wait until every thread has done this step, where the threads share the units of a row.
+
+    Arrivals are counted up over the whole pass. A thread spins for about a microsecond, then gives
+    its processor away at each look, so that a loaded machine does not wait for waiting.
+    """
+    b = emitter.builder
+    with b.if_then(b.icmp_signed("!=", emitter["by_block"], number(0))):
+        arrived = emitter["arrived"]
+        b.atomic_rmw("add", arrived, number(1), "acq_rel")
+        wanted = b.mul(b.add(step, number(1)), emitter["threads"])
+        before = b.block
+        head = b.append_basic_block("wait")
+        again = b.append_basic_block("wait.again")
+        after = b.append_basic_block("wait.after")
+        b.branch(head)
+        b.position_at_end(head)
+        looks = b.phi(I64, "looks")
+        looks.add_incoming(number(0), before)
+        here = b.load_atomic(arrived, "acquire", 8)
+        b.cbranch(b.icmp_signed("<", here, wanted), again, after)
+        b.position_at_end(again)
+        with b.if_then(b.icmp_signed(">", looks, number(_SPINS))):
+            b.call(_external(emitter.module, "holdfast_yield", I32, []), [])
+        looks.add_incoming(b.add(looks, number(1)), b.block)
+        b.branch(head)
+        b.position_at_end(after)
+
+
+def _external(
+    module: ir.Module, name: str, result: ir.Type, arguments: Sequence[ir.Type]
+) -> ir.Function:
+    found = module.globals.get(name)
+    kind = ir.FunctionType(result, list(arguments))
+    return found if found is not None else ir.Function(module, kind, name)
 
 
 def rows_alive(emitter: Emitter, t: Value) -> Value:
@@ -346,8 +414,8 @@ def add_entries(module: ir.Module, body: ir.Function, kinds: Mapping[str, ir.Typ
 
 def _add_whole(module: ir.Module, part: ir.Function, threads_slot: int) -> None:
     slots = I64.as_pointer()
-    rank = ir.Function(module, ir.FunctionType(I32, []), "omp_get_thread_num")
-    team = ir.Function(module, ir.FunctionType(I32, []), "omp_get_num_threads")
+    rank = _external(module, "omp_get_thread_num", I32, [])
+    team = _external(module, "omp_get_num_threads", I32, [])
     work = ir.Function(module, ir.FunctionType(ir.VoidType(), [BYTE_POINTER]), "work")
     work.linkage = "internal"
     b = ir.IRBuilder(work.append_basic_block("entry"))
@@ -355,7 +423,7 @@ def _add_whole(module: ir.Module, part: ir.Function, threads_slot: int) -> None:
     b.call(part, [b.bitcast(work.args[0], slots), mine, b.sext(b.call(team, []), I64)])
     b.ret_void()
     kinds = [work.type, BYTE_POINTER, I32, I32]
-    start = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "GOMP_parallel")
+    start = _external(module, "GOMP_parallel", ir.VoidType(), kinds)
     whole = ir.Function(module, ir.FunctionType(ir.VoidType(), [slots]), "whole")
     b = ir.IRBuilder(whole.append_basic_block("entry"))
     threads = b.load(b.gep(whole.args[0], [number(threads_slot)]))
