@@ -175,6 +175,7 @@ def _backward(
     d_out: Tensor | None,
     d_sequences: Sequence[Tensor | None],
     need_x: bool,
+    need_h: bool,
 ) -> list[Tensor]:
     found = find(cell)
     named = dict(zip(names(found, bias), parameters, strict=True))
@@ -182,7 +183,7 @@ def _backward(
     kept = passes.Kept(out, tuple(sequences), saved)
     incoming = passes.Incoming(d_out, tuple(d_sequences))
     found_gradients = passes.backward(
-        found, x, h, states, named, layout, kept, incoming, need_x=need_x
+        found, x, h, states, named, layout, kept, incoming, need_x=need_x, need_h=need_h
     )
     return [*found_gradients.first, *(found_gradients.parameters[name] for name in named)]
 
@@ -192,7 +193,7 @@ _library.define(f"infer({_SEQUENCE}{_LAYOUT}) -> Tensor[]")
 _library.define(f"train({_SEQUENCE}{_LAYOUT}) -> Tensor[]")
 _library.define(
     f"backward({_SEQUENCE}{_LAYOUT}, Tensor out, Tensor[] sequences, Tensor saved, "
-    "Tensor? d_out, Tensor?[] d_sequences, bool need_x) -> Tensor[]"
+    "Tensor? d_out, Tensor?[] d_sequences, bool need_x, bool need_h) -> Tensor[]"
 )
 _library.impl("infer", _infer, "CPU")
 _library.impl("train", _train, "CPU")
@@ -248,10 +249,11 @@ def _backward_fake(
     d_out: Tensor | None,
     d_sequences: Sequence[Tensor | None],
     need_x: bool,
+    need_h: bool,
 ) -> list[Tensor]:
-    d_x = torch.empty_like(x) if need_x else x.new_empty(0)
-    like = (h, *states, *parameters)
-    return [d_x, *(tensor.new_empty(tensor.shape) for tensor in like)]
+    d_x = x.new_empty(x.shape if need_x else (0,))
+    d_h = h.new_empty(h.shape if need_h else (0,))
+    return [d_x, d_h, *(tensor.new_empty(tensor.shape) for tensor in (*states, *parameters))]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
@@ -262,8 +264,10 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, arriving: Sequence[Tensor | None], need_x: bool, backward: Any) -> Any:
-    """Gradients of x and h, of the states, of the parameters."""
+def _gradients(
+    ctx: Any, arriving: Sequence[Tensor | None], needs: tuple[bool, bool], backward: Any
+) -> Any:
+    """Gradients of x and h as far as they are needed, of the states, of the parameters."""
     states, parameters = ctx.sizes
     bias, cell = ctx.options
     x, h, *rest = ctx.saved_tensors
@@ -275,8 +279,9 @@ def _gradients(ctx: Any, arriving: Sequence[Tensor | None], need_x: bool, backwa
         return _twice(find(cell), x, h, first, named, lengths, batch_sizes, arriving[:-1])
     arguments = (x, h, first, weights, bias, lengths, batch_sizes, cell, out, kept[:-1], kept[-1])
     d_out, *d_sequences = arriving[:-1]
-    d_x, d_h, *others = backward(*arguments, d_out, d_sequences, need_x)
-    return d_x if need_x else None, d_h, others[:states], others[states:]
+    d_x, d_h, *others = backward(*arguments, d_out, d_sequences, *needs)
+    first = (d_x if needs[0] else None, d_h if needs[1] else None)
+    return *first, others[:states], others[states:]
 
 
 def _twice(
@@ -318,7 +323,7 @@ def _twice(
 
 def _differentiate(ctx: Any, arriving: Sequence[Tensor | None]) -> tuple[Any, ...]:
     operator = torch.ops.holdfast.backward
-    gradients = _gradients(ctx, arriving, ctx.needs_input_grad[0], operator)
+    gradients = _gradients(ctx, arriving, ctx.needs_input_grad[:2], operator)
     return (*gradients, None, None, None, None)
 
 
@@ -349,8 +354,8 @@ class _Train(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
-        need_x = ctx.needs_input_grad[5]
-        d_x, d_h, states, parameters = _gradients(ctx, grad_outputs, need_x, _backward)
+        needs = ctx.needs_input_grad[5:7]
+        d_x, d_h, states, parameters = _gradients(ctx, grad_outputs, needs, _backward)
         return (None, None, None, None, None, d_x, d_h, *states, *parameters)
 
 

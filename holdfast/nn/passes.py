@@ -19,7 +19,6 @@ from holdfast.compiler import threads
 from holdfast.compiler.build import Kernel, kernel, packer, planned
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_loops import Tile
-from holdfast.compiler.plan import Plan
 from holdfast.nn.products import gradient_product, rows_product
 
 
@@ -239,10 +238,30 @@ def _bias(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, hidden_size: 
         return (parameters["bias_ih"] + parameters["bias_hh"]).view(-1, 1)
     total = x.new_zeros(len(sums), hidden_size)
     for name in ("bias_ih", "bias_hh"):
-        members = [n for n, acc in enumerate(sums) if getattr(acc, name)]
-        if members and name in parameters:
-            total[members] += parameters[name].view(len(members), hidden_size)
+        if name in parameters:
+            rows = parameters[name].view(-1, hidden_size)
+            for start, end, first in _runs(cell, name):
+                total[start:end] += rows[first : first + end - start]
     return total.view(-1, 1)
+
+
+@cache
+def _runs(cell: Cell, part: str) -> tuple[tuple[int, int, int], ...]:
+    """Neighbors among the affine sums that have a part (`x`, `h`, `bias_ih`, `bias_hh`).
+
+    Each run is its first sum, the one after its last, and how many sums with the part come before:
+    where its rows begin in the parameter.
+    """
+    runs: list[tuple[int, int, int]] = []
+    count = 0
+    for n, acc in enumerate(cell.accumulators):
+        if getattr(acc, part):
+            if runs and runs[-1][1] == n:
+                runs[-1] = (runs[-1][0], n + 1, runs[-1][2])
+            else:
+                runs.append((n, n + 1, count))
+            count += 1
+    return tuple(runs)
 
 
 def backward(
@@ -256,8 +275,9 @@ def backward(
     incoming: Incoming,
     *,
     need_x: bool,
+    need_h: bool,
 ) -> Gradients:
-    """Every gradient of a training pass."""
+    """Every gradient of a training pass; those of x and h are empty where nobody asks for them."""
     hidden_size = h.shape[1]
     sums = len(cell.accumulators)
     chosen = kernel(cell, "backward", x.dtype, x.shape[-1], hidden_size)
@@ -282,14 +302,16 @@ def backward(
         buffers += [sequence, layout.sort(state), arriving[n + 1], d_states[n]]
     strides = [0 if gradient is zeros else hidden_size for gradient in arriving]
     _call(chosen, buffers, layout, team, strides)
-    weights = _Weights(planned(cell), layout, layout.gather(x), out, first, d_gates)
+    weights = _Weights(cell, layout, layout.gather(x), out, first, d_gates)
     found = weights.gradients(parameters)
-    found |= _summed(cell, parameters, d_bias.sum(0), d_units.sum(0), hidden_size)
-    d_x = x.new_empty(0)
+    found |= _summed(cell, parameters, d_bias, d_units, hidden_size)
+    d_x = d_first = x.new_empty(0)
     if need_x:
         d_x = layout.scatter(weights.input_gradient(parameters), x)
-    last = d_h if recurrent is None else weights.first_gradient(recurrent, d_h)
-    return Gradients((d_x, *(layout.restore(value) for value in (last, *d_states))), found)
+    if need_h:
+        last = d_h if recurrent is None else weights.first_gradient(recurrent, d_h)
+        d_first = layout.restore(last)
+    return Gradients((d_x, d_first, *(layout.restore(value) for value in d_states)), found)
 
 
 def _summed(
@@ -299,14 +321,16 @@ def _summed(
     d_units: Tensor,
     hidden_size: int,
 ) -> dict[str, Tensor]:
-    """Gradients of the biases and per-unit weights from the kernel's sums."""
+    """Gradients of the biases and per-unit weights from the sums of each thread."""
+    biases = (d_bias.sum(0) if d_bias.shape[0] > 1 else d_bias[0])[:, :hidden_size]
+    units = (d_units.sum(0) if d_units.shape[0] > 1 else d_units[0])[:, :hidden_size]
     found: dict[str, Tensor] = {}
     for name in ("bias_ih", "bias_hh"):
         if name in parameters:
-            members = [n for n, acc in enumerate(cell.accumulators) if getattr(acc, name)]
-            found[name] = d_bias[members, :hidden_size].reshape(-1)
+            parts = [biases[start:end] for start, end, _ in _runs(cell, name)]
+            found[name] = torch.cat(parts).view(-1)
     for n, name in enumerate(cell.weights):
-        found[name] = d_units[n, :hidden_size].clone()
+        found[name] = units[n].clone()
     return found
 
 
@@ -314,7 +338,7 @@ def _summed(
 class _Weights:
     """The products after the loop: gradients of W and R, of x and of the first h."""
 
-    plan: Plan
+    cell: Cell
     layout: Layout
     x: Tensor
     """`[rows, I]`"""
@@ -322,19 +346,6 @@ class _Weights:
     first: Tensor
     d_gates: Tensor
     """`[rows, sums * H]`"""
-
-    def columns(self, part: str) -> list[tuple[int, int]]:
-        """Runs of columns of `d_gates` for the sums that have `W x` or `R h`: start and end."""
-        hidden_size = self.first.shape[1]
-        runs: list[tuple[int, int]] = []
-        for n, acc in enumerate(self.plan.accumulators):
-            if getattr(acc, part):
-                start, end = n * hidden_size, (n + 1) * hidden_size
-                if runs and runs[-1][1] == start:
-                    runs[-1] = (runs[-1][0], end)
-                else:
-                    runs.append((start, end))
-        return runs
 
     def gradients(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gradients of the matrices by name."""
@@ -346,17 +357,19 @@ class _Weights:
         return found
 
     def _fill(self, result: Tensor, part: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
-        row = 0
-        for start, end in self.columns(part):
-            target = result[row : row + end - start]
-            row += end - start
+        hidden_size = self.first.shape[1]
+        for start, end, first in _runs(self.cell, part):
+            columns = slice(start * hidden_size, end * hidden_size)
+            target = result[first * hidden_size : (first + end - start) * hidden_size]
             for n, (left, right) in enumerate(pairs):
-                gradient_product(left[:, start:end], right, target, add=n > 0)
+                gradient_product(left[:, columns], right, target, add=n > 0)
 
     def _previous(self) -> list[tuple[Tensor, Tensor]]:
         """Rows of `d_gates` beside the h that their step read."""
         batch = self.first.shape[0]
         counts = self.layout.counts
+        if self.layout.rows == batch and counts is None:
+            return [(self.d_gates, self.first)]
         if counts is None:
             later = (self.d_gates[batch:], self.out[: self.layout.rows - batch])
             return [later, (self.d_gates[:batch], self.first)]
@@ -378,10 +391,11 @@ class _Weights:
         return direct
 
     def _through(self, gradients: Tensor, weight: Tensor, part: str) -> Tensor:
-        row = 0
+        hidden_size = self.first.shape[1]
         total: Tensor | None = None
-        for start, end in self.columns(part):
-            term = rows_product(gradients[:, start:end], weight[row : row + end - start])
-            row += end - start
+        for start, end, first in _runs(self.cell, part):
+            columns = slice(start * hidden_size, end * hidden_size)
+            rows = slice(first * hidden_size, (first + end - start) * hidden_size)
+            term = rows_product(gradients[:, columns], weight[rows])
             total = term if total is None else total.add_(term)
         return gradients.new_zeros(gradients.shape[0], weight.shape[1]) if total is None else total

@@ -44,14 +44,15 @@ def test_opcheck_forward(operator: str, name: str, rows: str, generator: torch.G
     torch.library.opcheck(getattr(torch.ops.holdfast, operator).default, arguments)
 
 
+@pytest.mark.parametrize("needs", [(True, True), (False, False)], ids=["x-and-h", "weights"])
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.plain_memory
-def test_opcheck_backward(rows: str, generator: torch.Generator) -> None:
+def test_opcheck_backward(rows: str, needs: tuple[bool, bool], generator: torch.Generator) -> None:
     cell = CELLS["peephole"]
     arguments = _arguments(cell, rows, generator, grad=False)
     out, *kept = torch.ops.holdfast.train(*arguments)
     d_out = torch.randn(out.shape, generator=generator)
-    arguments = (*arguments, out, kept[:-1], kept[-1], d_out, [None], True)
+    arguments = (*arguments, out, kept[:-1], kept[-1], d_out, [None], *needs)
     torch.library.opcheck(torch.ops.holdfast.backward.default, arguments)
 
 
