@@ -305,7 +305,7 @@ def backward(
     weights = _Weights(cell, layout, layout.gather(x), out, first, d_gates)
     found = weights.gradients(parameters)
     found |= _summed(cell, parameters, d_bias, d_units, hidden_size)
-    d_x = d_first = x.new_empty(0)
+    d_x, d_first = x.new_empty(0), x.new_empty(0)
     if need_x:
         d_x = layout.scatter(weights.input_gradient(parameters), x)
     if need_h:
