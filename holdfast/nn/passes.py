@@ -99,6 +99,12 @@ def lay_out(x: Tensor, h: Tensor, lengths: Tensor | None, batch_sizes: Tensor | 
     batch = h.shape[0]
     if batch_sizes is not None:
         counts = batch_sizes.to("cpu", torch.int64).contiguous()
+        falling = bool((counts[1:] <= counts[:-1]).all())
+        if int(counts.sum()) != x.shape[0] or not falling or int(counts[0]) > batch:
+            raise RuntimeError(
+                f"batch_sizes must never grow, start at no more than {batch} rows and add up to "
+                f"the {x.shape[0]} rows of the input, got {counts.tolist()}"
+            )
         return Layout(counts.shape[0], batch, x.shape[0], counts)
     steps = x.shape[0]
     if lengths is None:
@@ -160,6 +166,32 @@ def train(
     return [layout.scatter(value, x) for value in (out, *sequences)] + [saved]
 
 
+@cache
+def _shapes(cell: Cell, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+    return cell.shapes(input_size, hidden_size)
+
+
+def _check(
+    cell: Cell,
+    x: Tensor,
+    h: Tensor,
+    states: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+) -> None:
+    """Refuse what would make a kernel read beyond a tensor's end."""
+    shapes = _shapes(cell, x.shape[-1], h.shape[-1])
+    wanted = [(name, tensor, shapes[name]) for name, tensor in parameters.items()]
+    rows = (h.shape[0] if x.dim() == 2 else x.shape[1], h.shape[-1])
+    pairs = zip(("h", *cell.states), (h, *states), strict=True)
+    wanted += [(name, tensor, rows) for name, tensor in pairs]
+    for name, tensor, shape in wanted:
+        if tensor.shape != shape:
+            raise RuntimeError(f"{name} has the shape {tuple(tensor.shape)}, expected {shape}")
+        if tensor.dtype is not x.dtype or tensor.device != x.device:
+            got = f"{tensor.dtype} on {tensor.device}"
+            raise RuntimeError(f"{name} is {got}, but the input is {x.dtype} on {x.device}")
+
+
 def _forward(
     mode: str,
     cell: Cell,
@@ -171,6 +203,7 @@ def _forward(
     kept: list[Tensor],
 ) -> tuple[Tensor, list[Tensor]]:
     """Live rows of the output and the last states, in the kernel's order."""
+    _check(cell, x, h, states, parameters)
     input_size, hidden_size = x.shape[-1], h.shape[1]
     chosen = kernel(cell, mode, x.dtype, input_size, hidden_size)
     rows = layout.gather(x)
@@ -278,6 +311,7 @@ def backward(
     need_h: bool,
 ) -> Gradients:
     """Every gradient of a training pass; those of x and h are empty where nobody asks for them."""
+    _check(cell, x, h, states, parameters)
     hidden_size = h.shape[1]
     sums = len(cell.accumulators)
     chosen = kernel(cell, "backward", x.dtype, x.shape[-1], hidden_size)

@@ -177,3 +177,39 @@ def test_the_reason_names_what_is_not_compiled() -> None:
         assert backend == "eager"
         assert word in reason
     assert operators.select(cell, x, parameters)[0] == "llvm"
+
+
+def _replace(arguments: tuple[Any, ...], position: int, value: Any) -> tuple[Any, ...]:
+    return (*arguments[:position], value, *arguments[position + 1 :])
+
+
+def test_a_kernel_never_reads_beyond_a_tensor(generator: torch.Generator) -> None:
+    """Raw pointers go to compiled code, so the operators check every size themselves."""
+    cell = CELLS["lstm"]
+    dense = _arguments(cell, "dense", generator, grad=False)
+    packed = _arguments(cell, "packed", generator, grad=False)
+    parameters = dense[3]
+    wrong = {
+        "weight_hh has the shape": _replace(
+            dense, 3, [parameters[0], *parameters[:1], *parameters[2:]]
+        ),
+        "h has the shape": _replace(dense, 1, torch.zeros(B + 1, H)),
+        "c has the shape": _replace(dense, 2, [torch.zeros(B - 1, H)]),
+        "c is torch.float64": _replace(dense, 2, [torch.zeros(B, H, dtype=torch.float64)]),
+        "add up to the 9 rows": _replace(packed, 6, torch.tensor([3, 3, 2])),
+        "must never grow": _replace(packed, 6, torch.tensor([3, 2, 3, 1])),
+        "no more than 3 rows": _replace(packed, 6, torch.tensor([4, 3, 2])),
+    }
+    for message, arguments in wrong.items():
+        for operator in (torch.ops.holdfast.infer, torch.ops.holdfast.train):
+            with pytest.raises(RuntimeError, match=message):
+                operator(*arguments)
+
+
+def test_a_parameter_put_in_place_with_another_size_is_refused() -> None:
+    layer = LSTM(I, H)
+    layer.weight_hh_l0 = torch.nn.Parameter(torch.zeros(4 * H, H - 1))
+    with pytest.raises(
+        RuntimeError, match=r"weight_hh has the shape \(16, 3\), expected \(16, 4\)"
+    ):
+        layer(torch.zeros(T, B, I))
