@@ -38,6 +38,19 @@ class Cell:
     """Per-unit weights, including those that the terms `u*h` and a lone `b` declare."""
     function: Callable[..., Any] = field(repr=False)
     traced: Trace = field(repr=False)
+    program: tuple[tuple[Step, ...], tuple[int, ...]] = field(init=False, repr=False)
+    """The step graph as plain data, which PyTorch's tracers can look into."""
+    names: tuple[str, ...] = field(init=False, repr=False)
+    """Names of all parameters, in the order of `shapes`."""
+    key: str = field(init=False, repr=False)
+    """A name for this exact mathematics: equal for equal gates, states, weights and graph."""
+
+    def __post_init__(self) -> None:
+        # Not on first use: that may be under a tracer, which cannot enter a cached property.
+        key = self.traced.key(self.gates, self.states, self.weights)
+        found = {"program": self.graph.program(), "names": tuple(self.shapes(1, 1)), "key": key}
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
     @property
     def graph(self) -> Graph:
@@ -61,21 +74,6 @@ class Cell:
             return inspect.getsource(self.function)
         except (OSError, TypeError):
             return f"# the source of {self.name} is not available\n"
-
-    @cached_property
-    def key(self) -> str:
-        """A name for this exact mathematics: equal for equal gates, states, weights and graph."""
-        return self.traced.key(self.gates, self.states, self.weights)
-
-    @cached_property
-    def program(self) -> tuple[tuple[Step, ...], tuple[int, ...]]:
-        """The step graph as plain data, which PyTorch's tracers can look into."""
-        return self.graph.program()
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Names of all parameters, in the order of `shapes`."""
-        return tuple(self.shapes(1, 1))
 
     def shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """Parameter names and shapes, in the order and layout of `torch.nn.LSTM`.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from holdfast import cell, sigmoid, tanh
 from holdfast.cells import CELLS
 from holdfast.compiler.cell import Cell
 from holdfast.nn import GRU, LSTM, Recurrent, operators
@@ -23,16 +24,16 @@ ROWS = {
 }
 
 
-def _arguments(cell: Cell, rows: str, generator: torch.Generator, *, grad: bool) -> tuple[Any, ...]:
+def _arguments(made: Cell, rows: str, generator: torch.Generator, *, grad: bool) -> tuple[Any, ...]:
     lengths, batch_sizes = ROWS[rows]
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).requires_grad_(grad)
 
     x = draw(T, B, I) if batch_sizes is None else draw(int(batch_sizes.sum()), I)
-    states = [draw(B, H) for _ in cell.states]
-    parameters = [draw(*shape) for shape in cell.shapes(I, H).values()]
-    return x, draw(B, H), states, parameters, True, lengths, batch_sizes, cell.key
+    states = [draw(B, H) for _ in made.states]
+    parameters = [draw(*shape) for shape in made.shapes(I, H).values()]
+    return x, draw(B, H), states, parameters, True, lengths, batch_sizes, made.key
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -48,8 +49,8 @@ def test_opcheck_forward(operator: str, name: str, rows: str, generator: torch.G
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.plain_memory
 def test_opcheck_backward(rows: str, needs: tuple[bool, bool], generator: torch.Generator) -> None:
-    cell = CELLS["peephole"]
-    arguments = _arguments(cell, rows, generator, grad=False)
+    peephole = CELLS["peephole"]
+    arguments = _arguments(peephole, rows, generator, grad=False)
     out, *kept = torch.ops.holdfast.train(*arguments)
     d_out = torch.randn(out.shape, generator=generator)
     arguments = (*arguments, out, kept[:-1], kept[-1], d_out, [None], *needs)
@@ -150,6 +151,21 @@ def test_compiled_by_torch(
 
 
 @pytest.mark.plain_memory
+def test_a_cell_is_compiled_before_it_ever_ran(generator: torch.Generator) -> None:
+    """Nothing about a cell waits for its first use, which here is inside the tracer."""
+
+    @cell(gates="z g")
+    def fresh(z, g, h):
+        return (1 - sigmoid(z)) * h + sigmoid(z) * tanh(g)
+
+    layer = Recurrent(fresh, I, H)
+    unequal_(layer, generator)
+    x = torch.randn(T, B, I, generator=generator)
+    out = torch.compile(layer, fullgraph=True, backend="aot_eager")(x)[0]
+    assert_same(out, layer(x)[0], "first use under torch.compile")
+
+
+@pytest.mark.plain_memory
 def test_a_tracer_sees_one_operator_not_a_loop(generator: torch.Generator) -> None:
     layer = LSTM(I, H)
     unequal_(layer, generator)
@@ -165,18 +181,18 @@ def test_a_tracer_sees_one_operator_not_a_loop(generator: torch.Generator) -> No
 def test_the_reason_names_what_is_not_compiled() -> None:
     parameters = {"weight_ih": torch.zeros(16, I)}
     x = torch.zeros(T, B, I)
-    cell = CELLS["lstm"]
+    lstm = CELLS["lstm"]
     cases = {
-        "projection": operators.select(cell, x, parameters | {"weight_hr": torch.zeros(2, H)}),
-        "bfloat16": operators.select(cell, x.bfloat16(), parameters),
-        "meta": operators.select(cell, x.to("meta"), parameters),
-        "no input features": operators.select(cell, x, {"weight_ih": torch.zeros(16, 0)}),
-        "no steps": operators.select(cell, x[:0], parameters),
+        "projection": operators.select(lstm, x, parameters | {"weight_hr": torch.zeros(2, H)}),
+        "bfloat16": operators.select(lstm, x.bfloat16(), parameters),
+        "meta": operators.select(lstm, x.to("meta"), parameters),
+        "no input features": operators.select(lstm, x, {"weight_ih": torch.zeros(16, 0)}),
+        "no steps": operators.select(lstm, x[:0], parameters),
     }
     for word, (backend, reason) in cases.items():
         assert backend == "eager"
         assert word in reason
-    assert operators.select(cell, x, parameters)[0] == "llvm"
+    assert operators.select(lstm, x, parameters)[0] == "llvm"
 
 
 def _replace(arguments: tuple[Any, ...], position: int, value: Any) -> tuple[Any, ...]:
@@ -185,9 +201,9 @@ def _replace(arguments: tuple[Any, ...], position: int, value: Any) -> tuple[Any
 
 def test_a_kernel_never_reads_beyond_a_tensor(generator: torch.Generator) -> None:
     """Raw pointers go to compiled code, so the operators check every size themselves."""
-    cell = CELLS["lstm"]
-    dense = _arguments(cell, "dense", generator, grad=False)
-    packed = _arguments(cell, "packed", generator, grad=False)
+    lstm = CELLS["lstm"]
+    dense = _arguments(lstm, "dense", generator, grad=False)
+    packed = _arguments(lstm, "packed", generator, grad=False)
     parameters = dense[3]
     wrong = {
         "weight_hh has the shape": _replace(
