@@ -23,6 +23,8 @@ from holdfast.nn.tracing import untraced
 
 _SEQUENCE = "Tensor x, Tensor h, Tensor[] states, Tensor[] parameters, bool bias, "
 _LAYOUT = "Tensor? lengths, Tensor? batch_sizes, str cell"
+_COMMON = 8
+"""Arguments in `_SEQUENCE` and `_LAYOUT`, with which every operator begins."""
 
 
 def select(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str, str]:
@@ -125,8 +127,7 @@ def _last(
 _last_rows = untraced(passes.last_rows)
 
 
-@untraced
-def _infer(
+def _call(
     x: Tensor,
     h: Tensor,
     states: Sequence[Tensor],
@@ -135,57 +136,35 @@ def _infer(
     lengths: Tensor | None,
     batch_sizes: Tensor | None,
     cell: str,
-) -> list[Tensor]:
+) -> passes.Call:
+    """The arguments that all operators begin with, as the passes take them."""
     found = find(cell)
     named = dict(zip(names(found, bias), parameters, strict=True))
     layout = passes.lay_out(x, h, lengths, batch_sizes)
-    return passes.infer(found, x, h, states, named, layout)
+    return passes.Call(found, x, h, states, named, layout)
 
 
 @untraced
-def _train(
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    bias: bool,
-    lengths: Tensor | None,
-    batch_sizes: Tensor | None,
-    cell: str,
-) -> list[Tensor]:
-    found = find(cell)
-    named = dict(zip(names(found, bias), parameters, strict=True))
-    layout = passes.lay_out(x, h, lengths, batch_sizes)
-    return passes.train(found, x, h, states, named, layout)
+def _infer(*arguments: Any) -> list[Tensor]:
+    return passes.infer(_call(*arguments))
 
 
 @untraced
-def _backward(
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    bias: bool,
-    lengths: Tensor | None,
-    batch_sizes: Tensor | None,
-    cell: str,
-    out: Tensor,
-    sequences: Sequence[Tensor],
-    saved: Tensor,
-    d_out: Tensor | None,
-    d_sequences: Sequence[Tensor | None],
-    need_x: bool,
-    need_h: bool,
-) -> list[Tensor]:
-    found = find(cell)
-    named = dict(zip(names(found, bias), parameters, strict=True))
-    layout = passes.lay_out(x, h, lengths, batch_sizes)
+def _train(*arguments: Any) -> list[Tensor]:
+    return passes.train(_call(*arguments))
+
+
+@untraced
+def _backward(*arguments: Any) -> list[Tensor]:
+    common, (out, sequences, saved, d_out, d_sequences, need_x, need_h) = (
+        arguments[:_COMMON],
+        arguments[_COMMON:],
+    )
+    call = _call(*common)
     kept = passes.Kept(out, tuple(sequences), saved)
     incoming = passes.Incoming(d_out, tuple(d_sequences))
-    found_gradients = passes.backward(
-        found, x, h, states, named, layout, kept, incoming, need_x=need_x, need_h=need_h
-    )
-    return [*found_gradients.first, *(found_gradients.parameters[name] for name in named)]
+    gradients = passes.backward(call, kept, incoming, need_x=need_x, need_h=need_h)
+    return [*gradients.first, *(gradients.parameters[name] for name in call.parameters)]
 
 
 _library = torch.library.Library("holdfast", "DEF")
@@ -201,56 +180,25 @@ _library.impl("backward", _backward, "CPU")
 
 
 @torch.library.register_fake("holdfast::infer", lib=_library)
-def _infer_fake(
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    bias: bool,
-    lengths: Tensor | None,
-    batch_sizes: Tensor | None,
-    cell: str,
-) -> list[Tensor]:
+def _infer_fake(x: Tensor, h: Tensor, states: Sequence[Tensor], *_: Any) -> list[Tensor]:
     out = x.new_empty((*x.shape[:-1], h.shape[1]))
     return [out, *(torch.empty_like(state) for state in states)]
 
 
 @torch.library.register_fake("holdfast::train", lib=_library)
-def _train_fake(
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    bias: bool,
-    lengths: Tensor | None,
-    batch_sizes: Tensor | None,
-    cell: str,
-) -> list[Tensor]:
+def _train_fake(x: Tensor, h: Tensor, states: Sequence[Tensor], *others: Any) -> list[Tensor]:
     hidden_size = h.shape[1]
     shape = (*x.shape[:-1], hidden_size)
     rows = x.shape[0] * x.shape[1] if x.dim() == 3 else x.shape[0]
-    saved = x.new_empty((rows, passes.saved_count(find(cell)) * hidden_size))
+    saved = x.new_empty((rows, passes.saved_count(find(others[-1])) * hidden_size))
     return [x.new_empty(shape), *(x.new_empty(shape) for _ in states), saved]
 
 
 @torch.library.register_fake("holdfast::backward", lib=_library)
 def _backward_fake(
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    bias: bool,
-    lengths: Tensor | None,
-    batch_sizes: Tensor | None,
-    cell: str,
-    out: Tensor,
-    sequences: Sequence[Tensor],
-    saved: Tensor,
-    d_out: Tensor | None,
-    d_sequences: Sequence[Tensor | None],
-    need_x: bool,
-    need_h: bool,
+    x: Tensor, h: Tensor, states: Sequence[Tensor], parameters: Sequence[Tensor], *others: Any
 ) -> list[Tensor]:
+    need_x, need_h = others[-2:]
     d_x = x.new_empty(x.shape if need_x else (0,))
     d_h = h.new_empty(h.shape if need_h else (0,))
     return [d_x, d_h, *(tensor.new_empty(tensor.shape) for tensor in (*states, *parameters))]
@@ -295,29 +243,32 @@ def _twice(
     arriving: Sequence[Tensor | None],
 ) -> Any:
     """Gradients that can be differentiated again, through the eager target."""
+    inputs = (x, h, *states, *parameters.values())
+    # One alias each: a tensor that was given twice must get two gradients, not twice their sum.
+    own = [tensor.view_as(tensor) for tensor in inputs]
+    count = 2 + len(states)
     result = eager.run(
         cell,
-        x,
-        parameters,
-        h,
-        tuple(states),
+        own[0],
+        dict(zip(parameters, own[count:], strict=True)),
+        own[1],
+        tuple(own[2:count]),
         lengths=lengths,
         batch_sizes=batch_sizes,
         sequences=True,
     )
     values = (result.out, *(result.sequences or ()))
     pairs = [pair for pair in zip(values, arriving, strict=True) if pair[1] is not None]
-    inputs = (x, h, *states, *parameters.values())
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    found = torch.autograd.grad(
-        [value for value, _ in pairs],
-        wanted,
-        [gradient for _, gradient in pairs],
-        create_graph=True,
-        allow_unused=True,
+    found = iter(
+        torch.autograd.grad(
+            [value for value, _ in pairs],
+            [tensor for tensor in own if tensor.requires_grad],
+            [gradient for _, gradient in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
     )
-    by_input = {id(tensor): gradient for tensor, gradient in zip(wanted, found, strict=True)}
-    d_x, d_h, *rest = (by_input.get(id(tensor)) for tensor in inputs)
+    d_x, d_h, *rest = (next(found) if tensor.requires_grad else None for tensor in own)
     return d_x, d_h, rest[: len(states)], rest[len(states) :]
 
 

@@ -66,6 +66,19 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
+class Call:
+    """What a pass works on: a cell, its input `[T, B, I]` or `[N, I]`, where it starts, and with
+    which parameters by name; `layout` says which rows are alive."""
+
+    cell: Cell
+    x: Tensor
+    h: Tensor
+    states: Sequence[Tensor]
+    parameters: Mapping[str, Tensor]
+    layout: Layout
+
+
+@dataclass(frozen=True, eq=False)
 class Kept:
     """What the training pass keeps.
 
@@ -133,36 +146,24 @@ def saved_count(cell: Cell) -> int:
     return len(planned(cell).saved)
 
 
-def infer(
-    cell: Cell,
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Mapping[str, Tensor],
-    layout: Layout,
-) -> list[Tensor]:
+def infer(call: Call) -> list[Tensor]:
     """Outputs and last states, nothing kept."""
+    layout = call.layout
     mode = "step" if layout.steps == 1 and layout.counts is None else "infer"
-    out, finals = _forward(mode, cell, x, h, states, parameters, layout, [])
-    return [layout.scatter(out, x), *(layout.restore(state) for state in finals)]
+    out, finals = _forward(mode, call, [])
+    return [layout.scatter(out, call.x), *(layout.restore(state) for state in finals)]
 
 
-def train(
-    cell: Cell,
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Mapping[str, Tensor],
-    layout: Layout,
-) -> list[Tensor]:
+def train(call: Call) -> list[Tensor]:
     """Outputs, the sequences of the states and what the plan keeps."""
-    hidden_size = h.shape[1]
+    x, layout = call.x, call.layout
+    hidden_size = call.h.shape[1]
     rows = x.shape[:-1].numel()
     make = x.new_empty if layout.rows == rows else x.new_zeros
-    saved = make(rows, saved_count(cell) * hidden_size)
-    sequences = [x.new_empty(layout.rows, hidden_size) for _ in states]
+    saved = make(rows, saved_count(call.cell) * hidden_size)
+    sequences = [x.new_empty(layout.rows, hidden_size) for _ in call.states]
     kept = [saved, *sequences]
-    out, _ = _forward("train", cell, x, h, states, parameters, layout, kept)
+    out, _ = _forward("train", call, kept)
     return [layout.scatter(value, x) for value in (out, *sequences)] + [saved]
 
 
@@ -171,18 +172,13 @@ def _shapes(cell: Cell, input_size: int, hidden_size: int) -> dict[str, tuple[in
     return cell.shapes(input_size, hidden_size)
 
 
-def _check(
-    cell: Cell,
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Mapping[str, Tensor],
-) -> None:
+def _check(call: Call) -> None:
     """Refuse what would make a kernel read beyond a tensor's end."""
+    cell, x, h = call.cell, call.x, call.h
     shapes = _shapes(cell, x.shape[-1], h.shape[-1])
-    wanted = [(name, tensor, shapes[name]) for name, tensor in parameters.items()]
+    wanted = [(name, tensor, shapes[name]) for name, tensor in call.parameters.items()]
     rows = (h.shape[0] if x.dim() == 2 else x.shape[1], h.shape[-1])
-    pairs = zip(("h", *cell.states), (h, *states), strict=True)
+    pairs = zip(("h", *cell.states), (h, *call.states), strict=True)
     wanted += [(name, tensor, rows) for name, tensor in pairs]
     for name, tensor, shape in wanted:
         if tensor.shape != shape:
@@ -192,29 +188,21 @@ def _check(
             raise RuntimeError(f"{name} is {got}, but the input is {x.dtype} on {x.device}")
 
 
-def _forward(
-    mode: str,
-    cell: Cell,
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Mapping[str, Tensor],
-    layout: Layout,
-    kept: list[Tensor],
-) -> tuple[Tensor, list[Tensor]]:
+def _forward(mode: str, call: Call, kept: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Live rows of the output and the last states, in the kernel's order."""
-    _check(cell, x, h, states, parameters)
+    _check(call)
+    cell, x, h, layout = call.cell, call.x, call.h, call.layout
     input_size, hidden_size = x.shape[-1], h.shape[1]
     chosen = kernel(cell, mode, x.dtype, input_size, hidden_size)
     rows = layout.gather(x)
     first = layout.sort(h)
-    carried = [layout.sort(state) for state in states]
+    carried = [layout.sort(state) for state in call.states]
     carried = [
         mine.clone() if mine.data_ptr() == state.data_ptr() else mine
-        for mine, state in zip(carried, states, strict=True)
+        for mine, state in zip(carried, call.states, strict=True)
     ]
     out = x.new_empty(layout.rows, hidden_size)
-    packed = _pack(cell, parameters, x, hidden_size, chosen.tile)
+    packed = _pack(cell, call.parameters, x, hidden_size, chosen.tile)
     buffers = [rows, first, out, *packed, *carried, *kept]
     depth = input_size + hidden_size
     operations = 2 * len(cell.accumulators) * hidden_size * depth
@@ -298,20 +286,11 @@ def _runs(cell: Cell, part: str) -> tuple[tuple[int, int, int], ...]:
 
 
 def backward(
-    cell: Cell,
-    x: Tensor,
-    h: Tensor,
-    states: Sequence[Tensor],
-    parameters: Mapping[str, Tensor],
-    layout: Layout,
-    kept: Kept,
-    incoming: Incoming,
-    *,
-    need_x: bool,
-    need_h: bool,
+    call: Call, kept: Kept, incoming: Incoming, *, need_x: bool, need_h: bool
 ) -> Gradients:
     """Every gradient of a training pass; those of x and h are empty where nobody asks for them."""
-    _check(cell, x, h, states, parameters)
+    _check(call)
+    cell, x, h, layout, parameters = call.cell, call.x, call.h, call.layout, call.parameters
     hidden_size = h.shape[1]
     sums = len(cell.accumulators)
     chosen = kernel(cell, "backward", x.dtype, x.shape[-1], hidden_size)
@@ -330,8 +309,8 @@ def backward(
         zeros if g is None else layout.gather(g) for g in (incoming.out, *incoming.sequences)
     ]
     buffers = [out, first, kept.saved, packed, units, arriving[0], d_gates, d_h, d_bias, d_units]
-    d_states = [torch.zeros_like(d_h) for _ in states]
-    for n, state in enumerate(states):
+    d_states = [torch.zeros_like(d_h) for _ in call.states]
+    for n, state in enumerate(call.states):
         sequence = layout.gather(kept.sequences[n])
         buffers += [sequence, layout.sort(state), arriving[n + 1], d_states[n]]
     strides = [0 if gradient is zeros else hidden_size for gradient in arriving]

@@ -70,7 +70,7 @@ def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if metadata.get("format") != FORMAT or metadata.get("version") != str(VERSION):
             raise ModelError(
                 f"{path}: not a checkpoint of format {FORMAT} {VERSION}; pass --restart to begin "

@@ -81,6 +81,25 @@ def test_second_derivatives(
     assert torch.autograd.gradgradcheck(lambda value: layer(value, lengths=lengths)[0], (x,))
 
 
+def test_a_state_given_twice_gets_its_gradient_once_each(generator: torch.Generator) -> None:
+    """h and c may be the same tensor; under create_graph both shares are added up by autograd."""
+    lstm = CELLS["lstm"]
+    shapes = lstm.shapes(I, H)
+    parameters = {
+        name: torch.randn(shape, dtype=torch.float64, generator=generator)
+        for name, shape in shapes.items()
+    }
+    x = _input(generator)
+    start = torch.randn(B, H, dtype=torch.float64, generator=generator).requires_grad_()
+    found = []
+    for backend in ("llvm", "eager"):
+        out = operators.run(backend, lstm, x, parameters, start, (start,)).out
+        (first,) = torch.autograd.grad(out.square().sum(), start, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), start)
+        found.append((first, second))
+    assert_same(found[0], found[1], "first and second derivatives")
+
+
 def test_a_penalty_on_the_gradient_reaches_the_parameters(generator: torch.Generator) -> None:
     """As in WGAN-GP: the norm of d out / d x is differentiated by every parameter."""
     ours, theirs = _layers("lstm", generator)
