@@ -19,7 +19,9 @@ from holdfast.compiler.ops import hard_sigmoid as hard_sigmoid
 from holdfast.compiler.ops import hard_tanh as hard_tanh
 from holdfast.compiler.ops import log as log
 from holdfast.compiler.ops import maximum as maximum
+from holdfast.compiler.ops import mean as mean
 from holdfast.compiler.ops import minimum as minimum
+from holdfast.compiler.ops import normalize as normalize
 from holdfast.compiler.ops import relu as relu
 from holdfast.compiler.ops import sigmoid as sigmoid
 from holdfast.compiler.ops import softplus as softplus
@@ -40,8 +42,10 @@ __all__ = [
     "hard_tanh",
     "log",
     "maximum",
+    "mean",
     "minimum",
     "nn",
+    "normalize",
     "relu",
     "sigmoid",
     "softplus",

@@ -6,6 +6,7 @@ Input: the user's function and what it declares (gates, states, per-unit weights
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from holdfast.compiler.graph import Graph, Step
-from holdfast.compiler.trace import Accumulator, Gate, Trace, definition_place, trace
+from holdfast.compiler.trace import Accumulator, Gate, Mask, Trace, definition_place, trace
 from holdfast.errors import CellError, Place
 
 FULL = "W x + R h + b"
@@ -38,6 +39,10 @@ class Cell:
     """Per-unit weights, including those that the terms `u*h` and a lone `b` declare."""
     function: Callable[..., Any] = field(repr=False)
     traced: Trace = field(repr=False)
+    masks: tuple[Mask, ...] = ()
+    """Random multipliers, as `vary` adds them."""
+    operand: str = ""
+    """The mask on the h that R multiplies; empty where there is none."""
     program: tuple[tuple[Step, ...], tuple[int, ...]] = field(init=False, repr=False)
     """The step graph as plain data, which PyTorch's tracers can look into."""
     names: tuple[str, ...] = field(init=False, repr=False)
@@ -48,9 +53,13 @@ class Cell:
     def __post_init__(self) -> None:
         # Not on first use: that may be under a tracer, which cannot enter a cached property.
         key = self.traced.key(self.gates, self.states, self.weights)
+        if self.masks:
+            content = repr((key, self.masks, self.operand))
+            key = hashlib.sha256(content.encode()).hexdigest()[:16]
         found = {"program": self.graph.program(), "names": tuple(self.shapes(1, 1)), "key": key}
         for name, value in found.items():
             object.__setattr__(self, name, value)
+        _known[key] = self
 
     @property
     def graph(self) -> Graph:
@@ -146,9 +155,7 @@ def cell(
         _check_arguments(function, [gate.name for gate in declared], states, units, place)
         traced = trace(function, declared, states, units)
         _check_used(declared, traced, place)
-        made = Cell(function.__name__, declared, states, units + lowered, function, traced)
-        _known[made.key] = made
-        return made
+        return Cell(function.__name__, declared, states, units + lowered, function, traced)
 
     return define
 

@@ -1,10 +1,11 @@
 """The immutable expression graph of one time step, shared by every later stage.
 
-A `Node` is one value: a leaf (a gate's pre-activation, a previous state, a per-unit weight, an
-incoming gradient, a constant) or an operation on other nodes. Nodes are made by a `Builder`, which
-gives equal expressions the same node (common subexpressions are shared by construction), folds
-constants and keeps the user's source line. A node is also the symbol that a cell definition
-computes with, so arithmetic on nodes makes nodes, and what the language cannot say is refused here.
+A `Node` is one value: a leaf (a gate's pre-activation, a previous state, a per-unit weight, a
+random mask, an incoming gradient, a constant) or an operation on other nodes. Nodes are made by a
+`Builder`, which gives equal expressions the same node (common subexpressions are shared by
+construction), folds constants and keeps the user's source line. A node is also the symbol that a
+cell definition computes with, so arithmetic on nodes makes nodes, and what the language cannot say
+is refused here.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from holdfast.compiler.ops import OPS
+from holdfast.compiler.simplify import RULES
 from holdfast.errors import CellError, Place
 
-LEAVES = ("gate", "state", "weight", "grad", "const")
-"""Kinds of leaves: pre-activation, previous state, per-unit weight, incoming gradient, number."""
+LEAVES = ("gate", "state", "weight", "mask", "grad", "const")
+"""Kinds of leaves: pre-activation, previous state, per-unit weight, random multiplier, incoming
+gradient, number."""
 
 
 class Node:
@@ -28,7 +31,7 @@ class Node:
     Arithmetic, comparison, `abs` and the functions of `holdfast.compiler.ops` make further nodes.
     """
 
-    __slots__ = ("builder", "index", "inputs", "name", "op", "place", "value")
+    __slots__ = ("builder", "index", "inputs", "name", "op", "place", "uniform", "value")
 
     def __init__(
         self,
@@ -46,6 +49,9 @@ class Node:
         self.name = name
         self.value = value
         self.place = place
+        same = bool(inputs) and all(node.uniform for node in inputs)
+        self.uniform = op in ("mean", "const") or same
+        """Whether all units of a row have the same value."""
 
     @property
     def boolean(self) -> bool:
@@ -311,7 +317,7 @@ class Builder:
         return self._known[key]
 
     def _simplify(self, op: str, inputs: tuple[Node, ...]) -> Node | None:
-        rule = _RULES.get(op)
+        rule = RULES.get(op)
         return rule(self, *inputs) if rule else None
 
 
@@ -320,72 +326,6 @@ def _known_condition(op: str, values: Iterable[Any]) -> Iterable[Any]:
     condition, *others = values
     known = op == "where" and isinstance(condition, bool)
     return (float(condition) if known else condition, *others)
-
-
-def _is(node: Node, value: float) -> bool:
-    return node.op == "const" and node.value == value
-
-
-def _add(builder: Builder, x: Node, y: Node) -> Node | None:
-    for this, other in ((x, y), (y, x)):
-        if _is(this, 0.0):
-            return other
-        if this.op == "neg":
-            return builder.apply("sub", (other, this.inputs[0]))
-    return None
-
-
-def _sub(builder: Builder, x: Node, y: Node) -> Node | None:
-    if _is(y, 0.0):
-        return x
-    if _is(x, 0.0):
-        return builder.apply("neg", (y,))
-    if y.op == "neg":
-        return builder.apply("add", (x, y.inputs[0]))
-    return None
-
-
-def _mul(builder: Builder, x: Node, y: Node) -> Node | None:
-    for this, other in ((x, y), (y, x)):
-        if _is(this, 0.0):
-            return builder.const(0.0)
-        if _is(this, 1.0):
-            return other
-        if _is(this, -1.0):
-            return builder.apply("neg", (other,))
-        if this.op == "neg":
-            return builder.apply("neg", (builder.apply("mul", (this.inputs[0], other)),))
-    if x is y:
-        return builder.apply("square", (x,))
-    return None
-
-
-def _div(builder: Builder, x: Node, y: Node) -> Node | None:
-    if _is(y, 1.0):
-        return x
-    if _is(x, 0.0):
-        return builder.const(0.0)
-    return None
-
-
-def _neg(builder: Builder, x: Node) -> Node | None:
-    return x.inputs[0] if x.op == "neg" else None
-
-
-def _where(builder: Builder, condition: Node, x: Node, y: Node) -> Node | None:
-    if condition.op == "const":
-        return x if condition.value else y
-    return x if x is y else None
-
-
-_RULES: dict[str, Callable[..., Node | None]] = {
-    "add": _add,
-    "sub": _sub,
-    "mul": _mul,
-    "div": _div,
-    "neg": _neg,
-    "where": _where,
-}
 
 
 class Step(NamedTuple):

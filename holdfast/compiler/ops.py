@@ -177,6 +177,28 @@ def where(condition: Any, x: Value, y: Value) -> Any:
     return apply("where", condition, x, y)
 
 
+def mean(x: Value) -> Any:
+    """The mean over the H units of a row: the one operation that looks at other units.
+
+    >>> mean(3.0)
+    3.0
+    """
+    return apply("mean", x)
+
+
+def normalize(x: Value, epsilon: float = 1e-5) -> Any:
+    """x with mean 0 and variance 1 over the units of a row.
+
+    >>> normalize(3.0)
+    0.0
+
+    Arguments:
+        epsilon: added to the variance under the root.
+    """
+    centered = x - mean(x)
+    return centered * (1.0 / sqrt(mean(square(centered)) + epsilon))
+
+
 def _split(d: Any, first: Any, second: Any) -> tuple[Any, Any]:
     """Gradients of max and min: all to the winner, half to each of two equals."""
     wins = apply("gt", first, second)
@@ -281,6 +303,7 @@ _TABLE = (
         lambda c, x, y: x if c else y,
         lambda d, z, c, x, y: (None, where(c, d, 0.0), where(c, 0.0, d)),
     ),
+    Op("mean", 1, 30, lambda x: x, lambda d, y, x: (apply("mean", d),)),
     _compare("lt", "<", lambda x, y: x < y),
     _compare("le", "<=", lambda x, y: x <= y),
     _compare("gt", ">", lambda x, y: x > y),

@@ -59,6 +59,14 @@ class Accumulator:
     bias_hh: bool
 
 
+@dataclass(frozen=True)
+class Mask:
+    """A random multiplier of one unit: one of two values, drawn anew each step or once a row."""
+
+    name: str
+    per_step: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Trace:
     """What tracing found: the step graph and the sums that feed it."""

@@ -16,8 +16,9 @@ from torch.autograd import forward_ad
 
 from holdfast.compiler.cell import Cell, find
 from holdfast.compiler.emit import eager
-from holdfast.compiler.emit.eager import Result
+from holdfast.compiler.emit.eager import Resets, Result
 from holdfast.compiler.emit.llvm import FORMATS
+from holdfast.compiler.noise import Noise
 from holdfast.nn import passes
 from holdfast.nn.tracing import untraced
 
@@ -32,6 +33,14 @@ def select(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str
     weight = parameters["weight_ih"]
     if "weight_hr" in parameters:
         return "eager", "the projection of h is not compiled yet"
+    if cell.masks:
+        return "eager", "random masks are not compiled yet"
+    if any(node.op == "mean" for node in cell.graph.nodes()):
+        return "eager", "means over the units are not compiled yet"
+    if "weight_hh" in parameters:
+        units = weight.shape[0] // sum(acc.x for acc in cell.accumulators)
+        if parameters["weight_hh"].shape[1] != units:
+            return "eager", "a block-diagonal recurrence is not compiled yet"
     for name, tensor in (("the input", x), ("the weights", weight)):
         if tensor.device.type != "cpu":
             return "eager", f"{name} are on {tensor.device.type}; the compiled target is the CPU"
@@ -68,6 +77,8 @@ def run(
     lengths: Tensor | None = None,
     batch_sizes: Tensor | None = None,
     sequences: bool = False,
+    noise: Noise | None = None,
+    resets: Resets | None = None,
 ) -> Result:
     """One layer, one direction, over a sequence; arguments and result as `eager.run`.
 
@@ -77,7 +88,7 @@ def run(
     >>> run("llvm", rnn, torch.rand(7, 2, 3), parameters, torch.zeros(2, 5)).out.shape
     torch.Size([7, 2, 5])
     """
-    if backend == "eager":
+    if backend == "eager" or resets is not None:
         return eager.run(
             cell,
             x,
@@ -87,6 +98,8 @@ def run(
             lengths=lengths,
             batch_sizes=batch_sizes,
             sequences=sequences,
+            noise=noise,
+            resets=resets,
         )
     bias = any(name in parameters for name in ("bias_ih", "bias_hh"))
     tensors = [parameters[name] for name in names(cell, bias)]

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from holdfast.compiler import noise as masks
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.graph import LEAVES
+from holdfast.compiler.noise import Noise
 
 SPELLINGS: dict[str, Callable[..., Any]] = {
     "add": lambda x, y: x + y,
@@ -38,6 +40,7 @@ SPELLINGS: dict[str, Callable[..., Any]] = {
     "hard_sigmoid": lambda x: functional.hardtanh(x / 6.0 + 0.5, 0.0, 1.0),
     "hard_tanh": functional.hardtanh,
     "where": torch.where,
+    "mean": lambda x: x.mean(-1, keepdim=True).expand_as(x) if x.dim() else x,
     "lt": lambda x, y: x < y,
     "le": lambda x, y: x <= y,
     "gt": lambda x, y: x > y,
@@ -63,6 +66,18 @@ class Result:
     sequences: tuple[Tensor, ...] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Resets:
+    """Where rows begin anew within a sequence.
+
+    at: `[T, B]` bool; true where the state before the step is forgotten. starts: what it is then,
+    `[H]` for h and each further state; zeros where empty.
+    """
+
+    at: Tensor
+    starts: tuple[Tensor, ...] = ()
+
+
 def run(
     cell: Cell,
     x: Tensor,
@@ -73,6 +88,8 @@ def run(
     lengths: Tensor | None = None,
     batch_sizes: Tensor | None = None,
     sequences: bool = False,
+    noise: Noise | None = None,
+    resets: Resets | None = None,
 ) -> Result:
     """Run a cell over a sequence, one step at a time.
 
@@ -85,31 +102,41 @@ def run(
     Arguments:
         x: input `[T, B, I]`, or packed `[N, I]` together with `batch_sizes`.
         parameters: tensors by name, shaped as `cell.shapes(I, H)`; `weight_hr` `[P, H]` projects h.
+            A `weight_hh` of H / n columns is block-diagonal: n heads that do not see each other.
         h: previous output `[B, H]` (`[B, P]` with a projection).
         states: previous value of each further state, `[B, H]`.
         lengths: number of valid steps of each row, `[B]`, zero allowed; `out` is zero beyond.
         batch_sizes: rows alive at each step, `[T]`, never growing, as in a `PackedSequence`.
         sequences: also return every value of the further states.
+        noise: what the masks of the cell are drawn from; needed where it has any.
+        resets: where rows begin anew, for `x` of `[T, B, I]`.
     """
+    steady = _steady_masks(cell, noise, parameters, h)
     if batch_sizes is not None:
-        return _run_packed(cell, x, parameters, h, states, batch_sizes.tolist(), sequences)
+        counts = batch_sizes.tolist()
+        return _run_packed(cell, x, parameters, h, states, counts, sequences, noise, steady)
     steps, kept = [], []
     for t in range(x.shape[0]):
         x_t = x[t]
+        alive = None
         if lengths is not None:
             alive = (t < lengths.to(x.device)).unsqueeze(1)
             # Even a NaN in the padding stays out of the gradients: 0 * NaN would be NaN.
             x_t = torch.where(alive, x_t, 0.0)
-            new_h, new_states = step(cell, x_t, parameters, h, states)
-            steps.append(torch.where(alive, new_h, 0.0))
-            kept.append(tuple(torch.where(alive, new, 0.0) for new in new_states))
-            h = torch.where(alive, new_h, h)
-            pairs = zip(new_states, states, strict=True)
-            states = tuple(torch.where(alive, new, old) for new, old in pairs)
-        else:
-            h, states = step(cell, x_t, parameters, h, states)
+        if resets is not None:
+            h, states = _restart(resets, t, alive, h, states)
+        drawn = steady | _step_masks(cell, noise, parameters, x, t)
+        new_h, new_states = step(cell, x_t, parameters, h, states, drawn)
+        if alive is None:
+            h, states = new_h, new_states
             steps.append(h)
             kept.append(states)
+            continue
+        steps.append(torch.where(alive, new_h, 0.0))
+        kept.append(tuple(torch.where(alive, new, 0.0) for new in new_states))
+        h = torch.where(alive, new_h, h)
+        pairs = zip(new_states, states, strict=True)
+        states = tuple(torch.where(alive, new, old) for new, old in pairs)
     if not steps:
         empty = h.new_zeros((0, *h.shape))
         none = tuple(state.new_zeros((0, *state.shape)) for state in states)
@@ -126,10 +153,15 @@ def _run_packed(
     states: tuple[Tensor, ...],
     batch_sizes: list[int],
     sequences: bool,
+    noise: Noise | None,
+    steady: Mapping[str, Tensor],
 ) -> Result:
     steps, kept = [], []
-    for x_t, alive in zip(x.split(batch_sizes), batch_sizes, strict=True):
-        new_h, new = step(cell, x_t, parameters, h[:alive], tuple(s[:alive] for s in states))
+    for t, (x_t, alive) in enumerate(zip(x.split(batch_sizes), batch_sizes, strict=True)):
+        drawn = {**steady, **_step_masks(cell, noise, parameters, x, t)}
+        drawn = {name: mask[:alive] for name, mask in drawn.items()}
+        before = tuple(state[:alive] for state in states)
+        new_h, new = step(cell, x_t, parameters, h[:alive], before, drawn)
         steps.append(new_h)
         kept.append(new)
         h = torch.cat([new_h, h[alive:]])
@@ -138,40 +170,110 @@ def _run_packed(
     return Result(torch.cat(steps), h, states, stacked if sequences else None)
 
 
+def _restart(
+    resets: Resets, t: int, alive: Tensor | None, h: Tensor, states: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The states before a step, begun anew where that is wanted and the row is alive."""
+    now = resets.at[t].unsqueeze(1)
+    now = now if alive is None else now & alive
+    old = (h, *states)
+    fresh = resets.starts or tuple(state.new_zeros(()) for state in old)
+    first, *rest = (torch.where(now, new, was) for new, was in zip(fresh, old, strict=True))
+    return first, tuple(rest)
+
+
+def _hidden_size(cell: Cell, parameters: Mapping[str, Tensor]) -> int:
+    return parameters["weight_ih"].shape[0] // sum(acc.x for acc in cell.accumulators)
+
+
+def _steady_masks(
+    cell: Cell, noise: Noise | None, parameters: Mapping[str, Tensor], h: Tensor
+) -> dict[str, Tensor]:
+    """The masks that stay the same at every step, by name."""
+    if not cell.masks:
+        return {}
+    if noise is None:
+        raise ValueError(f"the cell {cell.name} draws masks; pass noise=")
+    found = {}
+    for number, mask in enumerate(cell.masks):
+        if not mask.per_step:
+            width = h.shape[1] if mask.name == cell.operand else _hidden_size(cell, parameters)
+            found[mask.name] = masks.draw(noise, number, width, h.dtype)
+    return found
+
+
+def _step_masks(
+    cell: Cell, noise: Noise | None, parameters: Mapping[str, Tensor], x: Tensor, t: int
+) -> dict[str, Tensor]:
+    """The masks of step t that are drawn anew each step, by name."""
+    if noise is None:
+        return {}
+    width = _hidden_size(cell, parameters)
+    return {
+        mask.name: masks.draw(noise, number, width, x.dtype, t)
+        for number, mask in enumerate(cell.masks)
+        if mask.per_step
+    }
+
+
 def step(
     cell: Cell,
     x: Tensor,
     parameters: Mapping[str, Tensor],
     h: Tensor,
     states: tuple[Tensor, ...],
+    drawn: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One time step: the new h `[B, H]` and the new states from x `[B, I]`.
 
-    Arguments are those of `run` for a single step.
+    Arguments are those of `run` for a single step; `drawn` holds the masks by name.
     """
-    hidden_size = parameters["weight_ih"].shape[0] // sum(acc.x for acc in cell.accumulators)
+    drawn = drawn or {}
+    hidden_size = _hidden_size(cell, parameters)
     leaves: dict[tuple[str, str], Tensor] = {("state", "h"): h}
     leaves |= {("state", name): state for name, state in zip(cell.states, states, strict=True)}
     leaves |= {("weight", name): parameters[name] for name in cell.weights}
+    leaves |= {("mask", name): mask for name, mask in drawn.items()}
+    leaves |= gates(cell, x, parameters, h * drawn[cell.operand] if cell.operand else h)
+    new_h, *new_states = (value.expand(x.shape[0], hidden_size) for value in evaluate(cell, leaves))
+    if "weight_hr" in parameters:
+        new_h = functional.linear(new_h, parameters["weight_hr"])
+    return new_h, tuple(new_states)
+
+
+def gates(
+    cell: Cell, x: Tensor, parameters: Mapping[str, Tensor], operand: Tensor
+) -> dict[tuple[str, str], Tensor]:
+    """The affine sums of a step, `[B, H]` each, from x `[B, I]` and the h that R multiplies."""
+    hidden_size = _hidden_size(cell, parameters)
     input_part = functional.linear(x, parameters["weight_ih"])
     parts = {"x": iter(input_part.split(hidden_size, 1))}
     if "weight_hh" in parameters:
-        recurrent_part = functional.linear(h, parameters["weight_hh"])
+        recurrent_part = recur(operand, parameters["weight_hh"])
         parts["h"] = iter(recurrent_part.split(hidden_size, 1))
     for name in ("bias_ih", "bias_hh"):
         if name in parameters:
             parts[name] = iter(parameters[name].split(hidden_size))
+    sums: dict[tuple[str, str], Tensor] = {}
     for accumulator in cell.accumulators:
         terms = [
             next(parts[name])
             for name in ("x", "h", "bias_ih", "bias_hh")
             if getattr(accumulator, name) and name in parts
         ]
-        leaves["gate", accumulator.leaf] = sum(terms[1:], terms[0])
-    new_h, *new_states = (value.expand(x.shape[0], hidden_size) for value in evaluate(cell, leaves))
-    if "weight_hr" in parameters:
-        new_h = functional.linear(new_h, parameters["weight_hr"])
-    return new_h, tuple(new_states)
+        sums["gate", accumulator.leaf] = sum(terms[1:], terms[0])
+    return sums
+
+
+def recur(h: Tensor, weight: Tensor) -> Tensor:
+    """`R h`, `[B, G * H]`, with a dense or a block-diagonal R."""
+    if weight.shape[1] == h.shape[1]:
+        return functional.linear(h, weight)
+    width = weight.shape[1]
+    heads = h.shape[1] // width
+    blocks = weight.reshape(-1, heads, width, width)  # [G, heads, units, columns]
+    parts = torch.einsum("bnk,gnuk->bgnu", h.reshape(-1, heads, width), blocks)
+    return parts.reshape(h.shape[0], -1)
 
 
 def evaluate(cell: Cell, leaves: Mapping[tuple[str, str], Tensor]) -> list[Tensor]:

@@ -14,6 +14,8 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from holdfast.errors import BuildError
+
 Value = Any
 """An LLVM value; llvmlite's own classes carry no types a checker could use."""
 
@@ -250,6 +252,10 @@ def _round_to(value: float, form: Format) -> float:
     return math.ldexp(round(mantissa * 2.0 * scale) / (2.0 * scale), exponent)
 
 
+def _swept(math: VectorMath, x: Value) -> Value:
+    raise BuildError("a mean needs a sweep over the units; it has no value on one vector")
+
+
 SPELLINGS: dict[str, Callable[..., Value]] = {
     "add": lambda m, x, y: m.builder.fadd(x, y, flags=("contract",)),
     "sub": lambda m, x, y: m.builder.fsub(x, y, flags=("contract",)),
@@ -270,6 +276,7 @@ SPELLINGS: dict[str, Callable[..., Value]] = {
     "hard_sigmoid": VectorMath.hard_sigmoid,
     "hard_tanh": lambda m, x: m.clamp(x, -1.0, 1.0),
     "where": lambda m, c, x, y: m.builder.select(c, x, y),
+    "mean": _swept,
     "lt": lambda m, x, y: m.compare("<", x, y),
     "le": lambda m, x, y: m.compare("<=", x, y),
     "gt": lambda m, x, y: m.compare(">", x, y),
