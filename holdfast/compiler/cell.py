@@ -138,7 +138,8 @@ def cell(
     Arguments:
         gates: names of the affine pre-activations, each `W x + R h + b`; or a mapping from a name
             to its terms, a sum of `W x`, `R h` (dense), `u*h` (per unit), `b` and numbers.
-            `n.input` is the `W x + b_ih` of gate n, `n.recurrent` its `R h + b_hh`.
+            `n.input` is the `W x + b_ih` of gate n, `n.recurrent` its `R h + b_hh`; `n(s)` is the
+            gate with R on s instead of h, for example `n(sigmoid(r) * h)`.
         state: names of the states besides `h`.
         weights: names of per-unit weights (peepholes).
 
@@ -248,7 +249,7 @@ def _check_arguments(
 
 
 def _check_used(gates: tuple[Gate, ...], traced: Trace, place: Place | None) -> None:
-    leaves = {node.name for node in traced.graph.nodes() if node.leaf}
+    leaves = {node.name for node in traced.graph.nodes() if node.owned}
     used = {accumulator.gate for accumulator in traced.accumulators if accumulator.leaf in leaves}
     for gate in gates:
         if gate.affine and gate.name not in used:

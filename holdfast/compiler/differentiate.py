@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from holdfast.compiler.graph import Graph, Node
+from holdfast.compiler.graph import Builder, Graph, Node
 from holdfast.compiler.ops import OPS
 
 
@@ -42,19 +42,29 @@ def differentiate(
         _accumulate(gradients, node, builder.leaf("grad", f"d_{name}"))
     for node in reversed(nodes):
         if node in gradients and not node.leaf:
-            _propagate(gradients, node)
+            _propagate(builder, gradients, node)
     zero = builder.const(0.0)
 
     def gradient(op: str, name: str) -> Node:
         return gradients.get(builder.leaf(op, name), zero)
 
-    outputs = {f"d_gate {name}": gradient("gate", name) for name in gates}
+    called = {node.name: node for node in nodes if node.op == "affine"}
+
+    def gate(name: str) -> Node:
+        node = called.get(name)
+        return gradient("gate", name) if node is None else gradients.get(node, zero)
+
+    outputs = {f"d_gate {name}": gate(name) for name in gates}
     outputs |= {f"d_state {name}": gradient("state", name) for name in states}
     outputs |= {f"d_weight {name}": gradient("weight", name) for name in weights}
     return Graph(outputs)
 
 
-def _propagate(gradients: dict[Node, Node], node: Node) -> None:
+def _propagate(builder: Builder, gradients: dict[Node, Node], node: Node) -> None:
+    if node.op == "affine":
+        operand = builder.product("through", node.name, gradients[node])
+        _accumulate(gradients, node.inputs[0], operand)
+        return
     derivative = OPS[node.op].derivative
     if derivative is None:
         return

@@ -24,6 +24,9 @@ LEAVES = ("gate", "state", "weight", "mask", "grad", "const")
 """Kinds of leaves: pre-activation, previous state, per-unit weight, random multiplier, incoming
 gradient, number."""
 
+PRODUCTS = ("affine", "through")
+"""Products inside a step: a gate called with an operand, and the gradient of that operand."""
+
 
 class Node:
     """One value of a time step; what a cell definition computes with.
@@ -62,6 +65,20 @@ class Node:
     def leaf(self) -> bool:
         """Whether this is an input of the step rather than the result of an operation."""
         return self.op in LEAVES
+
+    @property
+    def crossing(self) -> bool:
+        """Whether this needs its input for every unit of the row, not just for its own."""
+        return self.op == "mean" or self.op in PRODUCTS
+
+    @property
+    def owned(self) -> bool:
+        """Whether the name says what this is, rather than what a line assigned it to."""
+        return self.leaf or self.op in PRODUCTS
+
+    def __call__(self, operand: Any) -> Node:
+        """A gate whose R multiplies the operand instead of the previous h."""
+        return self.builder.call(self, operand)
 
     @property
     def input(self) -> Node:
@@ -237,6 +254,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.parts: dict[Node, Mapping[str, Node]] = {}
         self.split: set[str] = set()
+        self.called: dict[str, Node] = {}
         self.code = code
         self._locate = locate
         self._known: dict[tuple[Any, ...], Node] = {}
@@ -258,6 +276,27 @@ class Builder:
         if node.leaf:
             self.split.add(node.name)
         return parts[part]
+
+    def call(self, gate: Node, operand: Any) -> Node:
+        """The gate with R on an operand."""
+        parts = self.parts.get(gate)
+        if parts is None or gate.op != "gate":
+            raise CellError(
+                f"only a gate that is `W x + R h + b` or `W x + R h` can be called; this is "
+                f"{describe(gate)}. Its R then multiplies what is given instead of h",
+                self.locate(),
+            )
+        node = self.product("affine", gate.name, self._as_node("a gate", operand))
+        if self.called.setdefault(gate.name, node) is not node:
+            raise CellError(
+                f"the gate {gate.name} is called with two operands; declare two gates",
+                self.locate(),
+            )
+        return node
+
+    def product(self, op: str, name: str, operand: Node) -> Node:
+        """A product inside the step, one of `PRODUCTS`, that belongs to the gate `name`."""
+        return self._make(op, (operand,), name=name)
 
     def leaf(self, op: str, name: str) -> Node:
         """An input of the step: `gate`, `state`, `weight` or `grad`."""
@@ -397,7 +436,7 @@ def name_nodes(nodes: Iterable[Node]) -> dict[Node, str]:
     names: dict[Node, str] = {}
     taken: set[str] = set()
     for node in (*(n for n in nodes if n.leaf), *(n for n in nodes if not n.leaf)):
-        name = describe(node) if node.leaf else node.name
+        name = describe(node) if node.leaf else "" if node.owned else node.name
         if not name or name in taken:
             stem = name or "t"
             number = 2 if name else 1
@@ -422,6 +461,8 @@ def describe(node: Node) -> str:
 def spell(node: Node, names: Mapping[Node, str]) -> str:
     """One operation as text, with infix symbols where the operation has one."""
     inputs = [names[child] for child in node.inputs]
+    if node.op in PRODUCTS:
+        return f"{node.name}({inputs[0]})" if node.op == "affine" else f"{inputs[0]} R_{node.name}"
     op = OPS[node.op]
     if op.infix:
         return f" {op.infix} ".join(inputs)

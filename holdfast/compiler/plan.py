@@ -119,10 +119,18 @@ def _recomputed(wanted: Iterable[Node], known: frozenset[Node]) -> tuple[Node, .
 
 
 def _cost(wanted: Iterable[Node], saved: frozenset[Node], free: frozenset[Node]) -> int:
-    total = SAVE_COST * len(saved)
-    for node in _recomputed(wanted, saved | free):
-        total += _IMPOSSIBLE if node.op == "gate" else OPS[node.op].cost
-    return total
+    total = sum(_keeping(node) for node in saved)
+    return total + sum(_again(node) for node in _recomputed(wanted, saved | free))
+
+
+def _keeping(node: Node) -> int:
+    """The cost of keeping a value; one that all units share is a single number a row."""
+    return 1 if node.uniform else SAVE_COST
+
+
+def _again(node: Node) -> int:
+    """The cost of computing a value again from its inputs."""
+    return _IMPOSSIBLE if node.op == "gate" or node.crossing else OPS[node.op].cost
 
 
 def _choose(wanted: frozenset[Node], free: frozenset[Node]) -> frozenset[Node]:
@@ -177,14 +185,17 @@ def _reasons(
     for node in sorted(saved, key=lambda node: node.index):
         again = _recomputed([node], frozenset(saved - {node}) | _free(forward))
         gates = [describe(leaf) for leaf in again if leaf.op == "gate"]
-        cost = sum(OPS[step.op].cost for step in again if not step.leaf)
+        crossing = [step for step in again if step.crossing]
+        cost = sum(_again(step) for step in again if not step.leaf)
         if gates:
             reason = f"again, it would need the pre-activation {gates[0]}, which is never stored"
+        elif crossing:
+            reason = "again, it would need every unit of the row once more"
         else:
-            reason = f"again, it would cost {cost}, more than the {SAVE_COST} of keeping it"
+            reason = f"again, it would cost {cost}, more than the {_keeping(node)} of keeping it"
         spelled = "" if node.leaf else f" = {spell(node, names)}"
         lines.append(f"save {names[node]}{spelled}: {reason}")
     for node in recomputed:
-        cost = OPS[node.op].cost
+        cost = _again(node)
         lines.append(f"do not save {names[node]}: computing it again costs {cost}")
     return tuple(lines)

@@ -57,6 +57,8 @@ class Accumulator:
     h: bool
     bias_ih: bool
     bias_hh: bool
+    inner: bool = False
+    """Whether R multiplies an operand of the step itself; such a gate is called."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Trace:
         lines = [
             (
                 node.op,
-                node.name if node.leaf else "",
+                node.name if node.owned else "",
                 repr(node.value),
                 *(numbers[child] for child in node.inputs),
             )
@@ -129,9 +131,15 @@ def trace(
         if builder.split <= split:
             break
         split = split | builder.split
-    outputs = _outputs(results, states, function, builder)
+    graph = Graph(_outputs(results, states, function, builder))
+    for node in graph.leaves("gate"):
+        if node.name in builder.called:
+            raise CellError(
+                f"the gate {node.name} is called and used as it is, too; declare two gates",
+                definition_place(function),
+            )
     _name_assigned(builder, function)
-    return Trace(Graph(outputs), _accumulators(gates, split))
+    return Trace(graph, _accumulators(gates, split, frozenset(builder.called)))
 
 
 def _builder(code: types.CodeType) -> Builder:
@@ -196,7 +204,9 @@ def _gate(builder: Builder, gate: Gate, split: bool) -> Node:
     return total
 
 
-def _accumulators(gates: tuple[Gate, ...], split: frozenset[str]) -> tuple[Accumulator, ...]:
+def _accumulators(
+    gates: tuple[Gate, ...], split: frozenset[str], called: frozenset[str]
+) -> tuple[Accumulator, ...]:
     """Whole gates and input parts in the order of declaration, then the recurrent parts."""
     sums: list[Accumulator] = []
     for gate in gates:
@@ -206,7 +216,8 @@ def _accumulators(gates: tuple[Gate, ...], split: frozenset[str]) -> tuple[Accum
         elif gate.affine:
             bias_ih = gate.bias and gate.input
             bias_hh = gate.bias and gate.recurrent
-            sums.append(Accumulator(name, name, gate.input, gate.recurrent, bias_ih, bias_hh))
+            flags = (gate.input, gate.recurrent, bias_ih, bias_hh)
+            sums.append(Accumulator(name, name, *flags, inner=name in called))
     for gate in gates:
         if gate.name in split:
             leaf = f"{gate.name}.recurrent"
@@ -256,7 +267,7 @@ def _name_assigned(builder: Builder, function: Callable[..., Any]) -> None:
             _collect_names(statement.targets[0], statement.value, named)
     for node in builder.nodes:
         place = node.place
-        if place and not node.leaf and place.column is not None:
+        if place and not node.owned and place.column is not None:
             where = (
                 place.line - first + 1,
                 place.column - indent,

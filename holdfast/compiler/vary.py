@@ -145,6 +145,8 @@ class _Rewriter:
         if node.leaf:
             return self.builder.leaf(node.op, node.name)
         inputs = [copies[child] for child in node.inputs]
+        if node.op == "affine":
+            return self._call(node.name, inputs[0])
         copied = self._activate(node, inputs[0]) if node in self.sites else None
         copied = self.builder.apply(node.op, inputs) if copied is None else copied
         if self.variation.state_clip and self._is_new_state(node):
@@ -152,6 +154,14 @@ class _Rewriter:
         if not copied.leaf and not copied.name:
             copied.name = node.name
         return copied
+
+    def _call(self, name: str, operand: Node) -> Node:
+        """A gate that is called, with its operand masked as h is."""
+        if self.variation.recurrent_mask:
+            operand = operand * self._mask(RECURRENT, per_step=False)
+        if self.variation.diagonal:
+            return self.gates[name] + self._weight(f"u_{name}") * operand
+        return self.builder.product("affine", name, operand)
 
     def _is_new_state(self, node: Node) -> bool:
         return any(self.base.graph.outputs[name] is node for name in self.base.states)
@@ -228,7 +238,7 @@ class _Rewriter:
                 Accumulator(acc.leaf, acc.gate, True, False, acc.bias_ih, False)
             )
             total = total + self.builder.leaf("gate", acc.leaf)
-        if acc.h:
+        if acc.h and not acc.inner:
             previous = self.builder.leaf("state", "h")
             if self.variation.recurrent_mask:
                 previous = previous * self._mask(RECURRENT, per_step=False)
@@ -241,6 +251,11 @@ class _Rewriter:
         """`gain * normalize(W x) + gain * normalize(R h) + bias` for each affine sum."""
         if self.variation.diagonal:
             raise CellError("layer_norm with a diagonal recurrence is not possible; take one")
+        if any(acc.inner for acc in base):
+            raise CellError(
+                f"layer_norm is not possible with the cell {self.base.name}: one of its gates is "
+                "called, so there is no one `R h` to normalize"
+            )
         parts: dict[tuple[str, str], Node] = {}
         for side, part in (("x", "input"), ("h", "recurrent")):
             members = [acc for acc in base if getattr(acc, side)]

@@ -35,8 +35,8 @@ def select(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str
         return "eager", "the projection of h is not compiled yet"
     if cell.masks:
         return "eager", "random masks are not compiled yet"
-    if any(node.op == "mean" for node in cell.graph.nodes()):
-        return "eager", "means over the units are not compiled yet"
+    if any(node.crossing for node in cell.graph.nodes()):
+        return "eager", "means over units and products inside a step are not compiled yet"
     if "weight_hh" in parameters:
         units = weight.shape[0] // sum(acc.x for acc in cell.accumulators)
         if parameters["weight_hh"].shape[1] != units:

@@ -235,7 +235,8 @@ def step(
     leaves |= {("weight", name): parameters[name] for name in cell.weights}
     leaves |= {("mask", name): mask for name, mask in drawn.items()}
     leaves |= gates(cell, x, parameters, h * drawn[cell.operand] if cell.operand else h)
-    new_h, *new_states = (value.expand(x.shape[0], hidden_size) for value in evaluate(cell, leaves))
+    results = evaluate(cell, leaves, parameters)
+    new_h, *new_states = (value.expand(x.shape[0], hidden_size) for value in results)
     if "weight_hr" in parameters:
         new_h = functional.linear(new_h, parameters["weight_hr"])
     return new_h, tuple(new_states)
@@ -244,7 +245,10 @@ def step(
 def gates(
     cell: Cell, x: Tensor, parameters: Mapping[str, Tensor], operand: Tensor
 ) -> dict[tuple[str, str], Tensor]:
-    """The affine sums of a step, `[B, H]` each, from x `[B, I]` and the h that R multiplies."""
+    """The affine sums of a step, `[B, H]` each, from x `[B, I]` and the h that R multiplies.
+
+    Of a gate that is called only what does not depend on the operand, under the kind `affine`.
+    """
     hidden_size = _hidden_size(cell, parameters)
     input_part = functional.linear(x, parameters["weight_ih"])
     parts = {"x": iter(input_part.split(hidden_size, 1))}
@@ -256,12 +260,16 @@ def gates(
             parts[name] = iter(parameters[name].split(hidden_size))
     sums: dict[tuple[str, str], Tensor] = {}
     for accumulator in cell.accumulators:
-        terms = [
-            next(parts[name])
+        terms = {
+            name: next(parts[name])
             for name in ("x", "h", "bias_ih", "bias_hh")
             if getattr(accumulator, name) and name in parts
-        ]
-        sums["gate", accumulator.leaf] = sum(terms[1:], terms[0])
+        }
+        if accumulator.inner:
+            del terms["h"]
+        first, *others = terms.values()
+        kind = "affine" if accumulator.inner else "gate"
+        sums[kind, accumulator.leaf] = sum(others, first)
     return sums
 
 
@@ -276,8 +284,20 @@ def recur(h: Tensor, weight: Tensor) -> Tensor:
     return parts.reshape(h.shape[0], -1)
 
 
-def evaluate(cell: Cell, leaves: Mapping[tuple[str, str], Tensor]) -> list[Tensor]:
-    """The new h and states, from the values of the step graph's leaves by kind and name."""
+def _inner_weight(cell: Cell, weight: Tensor, name: str) -> Tensor:
+    """The rows of R that belong to a gate."""
+    members = [acc.leaf for acc in cell.accumulators if acc.h]
+    return weight.chunk(len(members))[members.index(name)]
+
+
+def evaluate(
+    cell: Cell, leaves: Mapping[tuple[str, str], Tensor], parameters: Mapping[str, Tensor]
+) -> list[Tensor]:
+    """The new h and states, from the values of the step graph's leaves by kind and name.
+
+    Arguments:
+        parameters: those of `run`, for the R of gates that are called.
+    """
     reference = next(iter(leaves.values()))
     steps, outputs = cell.program
     values: list[Tensor] = []
@@ -286,6 +306,11 @@ def evaluate(cell: Cell, leaves: Mapping[tuple[str, str], Tensor]) -> list[Tenso
             values.append(torch.full((), value, dtype=reference.dtype, device=reference.device))
         elif op in LEAVES:
             values.append(leaves[op, name])
+        elif op == "affine":
+            like = leaves[op, name]
+            operand = values[inputs[0]].expand(like.shape[0], -1)
+            weight = _inner_weight(cell, parameters["weight_hh"], name)
+            values.append(like + recur(operand, weight))
         else:
             values.append(SPELLINGS[op](*(values[n] for n in inputs)))
     return [values[n] for n in outputs]
