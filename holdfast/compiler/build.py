@@ -10,7 +10,7 @@ import ctypes
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -21,7 +21,7 @@ from holdfast.compiler import cache as disk
 from holdfast.compiler import threads
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
-from holdfast.compiler.emit.llvm_loops import Tile
+from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_pack import PACKERS, emit_packers
 from holdfast.compiler.emit.target import Target, host, machine
 from holdfast.compiler.plan import Plan, plan
@@ -100,31 +100,32 @@ class Packer:
 
 
 @cache
-def planned(cell: Cell) -> Plan:
+def planned(cell: Cell, projected: bool = False) -> Plan:
     """The plan of a cell, made once."""
-    return plan(cell.traced, cell.states, cell.weights)
+    return plan(cell.traced, cell.states, cell.weights, cell.masks, cell.operand, projected)
 
 
-def kernel(cell: Cell, mode: str, dtype: torch.dtype, input_size: int, hidden_size: int) -> Kernel:
+def kernel(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:
     """The kernel of a cell for this processor: from memory, from disk, or built now.
 
     >>> import torch
     >>> from holdfast.cells import rnn
-    >>> kernel(rnn, "infer", torch.float32, 3, 5).slots[:3]
+    >>> kernel(rnn, "infer", torch.float32, Sizes(input=3, hidden=5)).slots[:3]
     ('x', 'h_first', 'out')
 
     Arguments:
-        mode: `infer`, `step`, `train` or `backward`.
-        input_size, hidden_size: I and H; the kernel serves any B and T.
+        mode: one of `emit.llvm.MODES`.
+        sizes: I, H, heads and P; the kernel serves any B and T.
     """
-    depth = 0 if mode == "backward" else input_size
-    key = (cell.key, mode, dtype, depth, hidden_size)
+    if mode == "backward":
+        sizes = replace(sizes, input=0)
+    key = (cell.key, mode, dtype, sizes)
     found = _kernels.get(key)
     if found is None:
         with _lock:
             found = _kernels.get(key)
             if found is None:
-                found = _build(cell, mode, dtype, depth, hidden_size)
+                found = _build(cell, mode, dtype, sizes)
                 _kernels[key] = found
     return found
 
@@ -140,18 +141,17 @@ def packer(dtype: torch.dtype) -> Packer:
     return Packer(engine)
 
 
-def _build(cell: Cell, mode: str, dtype: torch.dtype, input_size: int, hidden_size: int) -> Kernel:
-    layout = planned(cell)
+def _build(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:
+    layout = planned(cell, bool(sizes.projection))
     form = emit.FORMATS[dtype]
     target = host()
-    sizes = (str(input_size), str(hidden_size))
-    key = _digest(cell.key, layout.text(), mode, form.name, *sizes, target.key)
-    chosen = emit.kernel_tile(layout, mode, form, hidden_size, target)
+    key = _digest(cell.key, layout.text(), mode, form.name, repr(sizes), target.key)
+    chosen = emit.kernel_tile(layout, mode, form, sizes, target)
 
     def text() -> str:
-        return emit.emit(layout, mode, form, input_size, hidden_size, target)
+        return emit.emit(layout, mode, form, sizes, target)
 
-    return Kernel(tuple(emit.slots(layout, mode)), chosen, _engine(key, text, "whole"))
+    return Kernel(tuple(emit.slots(layout, mode, sizes)), chosen, _engine(key, text, "whole"))
 
 
 def _digest(*parts: str) -> str:
@@ -226,7 +226,7 @@ def stages(
 
     def llvm_text() -> str:
         form = emit.FORMATS[dtype]
-        return emit.emit(layout, mode, form, input_size, hidden_size, chosen)
+        return emit.emit(layout, mode, form, Sizes(input_size, hidden_size), chosen)
 
     makers = {
         "cell": lambda: cell.source,

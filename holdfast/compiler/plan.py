@@ -19,7 +19,8 @@ from functools import cached_property
 from holdfast.compiler.differentiate import differentiate
 from holdfast.compiler.graph import Graph, Node, describe, name_nodes, reach, spell
 from holdfast.compiler.ops import OPS
-from holdfast.compiler.trace import Accumulator, Trace
+from holdfast.compiler.schedule import Schedule, schedule
+from holdfast.compiler.trace import Accumulator, Mask, Trace
 
 SAVE_COST = 20
 """Writing and reading one vector through the caches, in vector additions."""
@@ -40,6 +41,39 @@ class Plan:
     saved: tuple[Node, ...]
     recomputed: tuple[Node, ...]
     reasons: tuple[str, ...]
+    shared: tuple[Node, ...] = ()
+    """What else is saved: values that all units of a row share, one number each."""
+    masks: tuple[Mask, ...] = ()
+    operand: str = ""
+    """The mask on the h that R multiplies; the product is the output `operand` of the step."""
+    projected: bool = False
+    """Whether the output is a projection of h, so that h itself must be saved."""
+
+    @cached_property
+    def sweeps(self) -> Schedule:
+        """How the forward step is computed."""
+        results = [*self.forward.outputs.values(), *self.saved, *self.shared]
+        return schedule(results, lambda node: node.leaf and node.op != "gate")
+
+    @cached_property
+    def backward_sweeps(self) -> Schedule:
+        """How the backward step is computed."""
+        known = {*self.saved, *self.shared, *self.available}
+        results = self.backward.outputs.values()
+        return schedule(results, lambda node: node in known or (node.leaf and node.op != "gate"))
+
+    def results(self, mode: str) -> tuple[Node, ...]:
+        """What a forward step computes: its outputs, and in training what is saved."""
+        outputs = tuple(self.forward.outputs.values())
+        return (*outputs, *self.saved, *self.shared) if mode == "train" else outputs
+
+    def saved_column(self, node: Node) -> int:
+        """Which of the saved values a node is."""
+        return next(n for n, one in enumerate(self.saved) if one is node)
+
+    def saved_width(self, hidden_size: int) -> int:
+        """Numbers that a training pass saves for each row and step."""
+        return len(self.saved) * hidden_size + len(self.shared)
 
     @cached_property
     def direct(self) -> bool:
@@ -51,7 +85,13 @@ class Plan:
     def available(self) -> dict[Node, str]:
         """Nodes the backward pass can load, with where from: `h`, `c`, `h_prev`, `c_prev`."""
         outputs = self.forward.outputs.items()
-        found = {node: name for name, node in outputs if not node.leaf or node.op == "gate"}
+        loaded = ("h", *self.states)
+        loaded = self.states if self.projected else loaded
+        found = {
+            node: name
+            for name, node in outputs
+            if name in loaded and (not node.leaf or node.op == "gate")
+        }
         for leaf in self.forward.leaves("state"):
             found[leaf] = f"{leaf.name}_prev"
         return found
@@ -60,7 +100,7 @@ class Plan:
         """The choices with their reasons, then the backward step as it runs."""
         forward = dict.fromkeys(self.forward.nodes())
         names = name_nodes(dict.fromkeys((*forward, *self.backward.nodes())))
-        kept = {node: names[node] for node in self.saved}
+        kept = {node: names[node] for node in (*self.saved, *self.shared)}
         lines = [*self.reasons, f"store {', '.join(kept.values()) or 'nothing'} per row"]
         for node in self.recomputed:
             lines.append(f"recompute {names[node]} = {spell(node, names)}")
@@ -72,21 +112,30 @@ class Plan:
         return "\n".join(lines) + "\n"
 
 
-def plan(traced: Trace, states: tuple[str, ...], weights: tuple[str, ...]) -> Plan:
+def plan(
+    traced: Trace,
+    states: tuple[str, ...],
+    weights: tuple[str, ...],
+    masks: tuple[Mask, ...] = (),
+    operand: str = "",
+    projected: bool = False,
+) -> Plan:
     """Decide what the training forward keeps for the backward pass.
 
     >>> from holdfast.cells import rnn
     >>> plan(rnn.traced, rnn.states, rnn.weights).saved
     ()
     """
-    forward = traced.graph
+    forward = _with_operand(traced.graph, operand)
     gates = [accumulator.leaf for accumulator in traced.accumulators]
     backward = differentiate(forward, gates, ("h", *states), weights)
     wanted = _wanted(forward, backward)
-    free = _free(forward)
-    saved = _choose(wanted, free)
+    fixed = _factors(forward, projected)
+    free = _free(traced.graph, forward) - fixed
+    chosen = _choose(wanted, free | fixed)
+    saved = chosen | fixed
     recomputed = _recomputed(wanted, saved | free)
-    reasons = _reasons(forward, traced.accumulators, states, wanted, saved, recomputed)
+    reasons = _reasons(forward, traced.accumulators, states, free, saved, recomputed, fixed)
     ordered = tuple(sorted(saved, key=lambda node: node.index))
     return Plan(
         forward,
@@ -94,10 +143,31 @@ def plan(traced: Trace, states: tuple[str, ...], weights: tuple[str, ...]) -> Pl
         traced.accumulators,
         states,
         weights,
-        ordered,
+        tuple(node for node in ordered if not node.uniform),
         recomputed,
         reasons,
+        tuple(node for node in ordered if node.uniform),
+        masks,
+        operand,
+        projected,
     )
+
+
+def _factors(forward: Graph, projected: bool) -> frozenset[Node]:
+    """Factors of products whose gradients are taken after the loop: saved whatever it costs."""
+    called = {node.inputs[0] for node in forward.nodes() if node.op == "affine"}
+    outputs = [name for name in ("operand",) if name in forward.outputs]
+    outputs += ["h"] if projected else []
+    return frozenset(called | {forward.outputs[name] for name in outputs})
+
+
+def _with_operand(forward: Graph, mask: str) -> Graph:
+    """The step with what R multiplies in the next step as a further result."""
+    if not mask:
+        return forward
+    h = forward.outputs["h"]
+    product = h.builder.apply("mul", (h, h.builder.leaf("mask", mask)))
+    return Graph({**forward.outputs, "operand": product})
 
 
 def _wanted(forward: Graph, backward: Graph) -> frozenset[Node]:
@@ -108,9 +178,9 @@ def _wanted(forward: Graph, backward: Graph) -> frozenset[Node]:
     return frozenset(read | {node for node in backward.outputs.values() if node in nodes})
 
 
-def _free(forward: Graph) -> frozenset[Node]:
+def _free(traced: Graph, forward: Graph) -> frozenset[Node]:
     leaves = {node for node in forward.nodes() if node.leaf and node.op != "gate"}
-    return frozenset(leaves | set(forward.outputs.values()))
+    return frozenset(leaves | set(traced.outputs.values()))
 
 
 def _recomputed(wanted: Iterable[Node], known: frozenset[Node]) -> tuple[Node, ...]:
@@ -169,9 +239,10 @@ def _reasons(
     forward: Graph,
     accumulators: tuple[Accumulator, ...],
     states: tuple[str, ...],
-    wanted: frozenset[Node],
+    free: frozenset[Node],
     saved: frozenset[Node],
     recomputed: tuple[Node, ...],
+    fixed: frozenset[Node],
 ) -> tuple[str, ...]:
     names = name_nodes(forward.nodes())
     inside = [accumulator.leaf for accumulator in accumulators if accumulator.h]
@@ -183,11 +254,13 @@ def _reasons(
             f"keep the sequence of {name}: each step's {name} and {name}_prev come from it"
         )
     for node in sorted(saved, key=lambda node: node.index):
-        again = _recomputed([node], frozenset(saved - {node}) | _free(forward))
+        again = _recomputed([node], frozenset(saved - {node}) | free)
         gates = [describe(leaf) for leaf in again if leaf.op == "gate"]
         crossing = [step for step in again if step.crossing]
         cost = sum(_again(step) for step in again if not step.leaf)
-        if gates:
+        if node in fixed:
+            reason = "a matrix multiplies it, so the gradient of the matrix needs it"
+        elif gates:
             reason = f"again, it would need the pre-activation {gates[0]}, which is never stored"
         elif crossing:
             reason = "again, it would need every unit of the row once more"

@@ -72,12 +72,13 @@ def _where(builder: Builder, condition: Node, x: Node, y: Node) -> Node | None:
 
 
 def _mean(builder: Builder, x: Node) -> Node | None:
-    """A mean is linear: taken apart until each is of one product, they can share one sweep."""
+    """A mean is linear: taken apart where that pulls out what all units share, it needs no sweep
+    of its own."""
     if x.uniform:
         return x
     if x.op == "neg":
         return builder.apply("neg", (builder.apply("mean", x.inputs),))
-    if x.op in ("add", "sub"):
+    if x.op in ("add", "sub") and _shares(x):
         return builder.apply(x.op, [builder.apply("mean", (term,)) for term in x.inputs])
     if x.op == "mul":
         for this, other in (x.inputs, x.inputs[::-1]):
@@ -90,6 +91,13 @@ def _mean(builder: Builder, x: Node) -> Node | None:
     if x.op == "div" and x.inputs[1].uniform:
         return builder.apply("div", (builder.apply("mean", x.inputs[:1]), x.inputs[1]))
     return None
+
+
+def _shares(x: Node) -> bool:
+    """Whether a term or a factor of a sum is the same for all units."""
+    if x.op in ("add", "sub", "neg"):
+        return x.uniform or any(_shares(term) for term in x.inputs)
+    return x.uniform or (x.op in ("mul", "div") and any(_shares(term) for term in x.inputs))
 
 
 def _uniform_factor(builder: Builder, x: Node) -> tuple[Node, Node] | None:

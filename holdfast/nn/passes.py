@@ -1,9 +1,4 @@
-"""Run compiled kernels on tensors: live rows in order, weights packed, buffers made, products.
-
-Kernels see only the rows that are alive: one step after the other, within a step by falling length.
-Where lengths differ, the rows of the input are gathered in that order before and scattered after,
-so that steps beyond a row's end cost nothing and whatever stands there is never read.
-"""
+"""Run compiled kernels on tensors: rows laid out, buffers made and named, products after."""
 
 from __future__ import annotations
 
@@ -11,58 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from holdfast.compiler import threads
-from holdfast.compiler.build import Kernel, kernel, packer, planned
+from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
-from holdfast.compiler.emit.llvm_loops import Tile
-from holdfast.nn.products import gradient_product, rows_product
+from holdfast.compiler.emit.llvm_loops import Sizes, Tile
+from holdfast.compiler.emit.llvm_sweeps import kept_width
+from holdfast.compiler.noise import Noise, draw, values
+from holdfast.compiler.plan import Plan
+from holdfast.compiler.schedule import Schedule
+from holdfast.nn.layout import Layout
+from holdfast.nn.packing import bias_count, dense, pack_backward, pack_forward, shapes, summed
+from holdfast.nn.weights import Matrices
 
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """Which rows of a sequence are alive, and where they lie in the user's tensors."""
-
-    steps: int
-    batch: int
-    rows: int
-    """Live rows of all steps together."""
-    counts: Tensor | None = None
-    """Rows alive at each step, `[T]` int64, never growing; None where all are."""
-    index: Tensor | None = None
-    """Where each live row lies among the user's T * B; None where they are the same."""
-    order: Tensor | None = None
-    """Row r of the batch, for the kernel, is row `order[r]` of the user; None where the same."""
-    back: Tensor | None = None
-
-    def sizes(self, team: threads.Team, arrived: Tensor | None) -> list[int]:
-        """The kernel's slots for the sizes."""
-        pointers = [0 if given is None else given.data_ptr() for given in (self.counts, arrived)]
-        return [*pointers, self.steps, self.batch, int(team.by_block)]
-
-    def gather(self, sequence: Tensor) -> Tensor:
-        """The live rows `[rows, ...]` of `[T, B, ...]`, or of what is packed already."""
-        flat = sequence.reshape(-1, sequence.shape[-1])
-        return flat.contiguous() if self.index is None else flat.index_select(0, self.index)
-
-    def scatter(self, rows: Tensor, like: Tensor) -> Tensor:
-        """Live rows back to where they lie in `like`; zeros elsewhere."""
-        shape = (*like.shape[:-1], rows.shape[1])
-        if self.index is None:
-            return rows.view(shape)
-        whole = rows.new_zeros(self.steps * self.batch, rows.shape[1])
-        return whole.index_copy_(0, self.index, rows).view(shape)
-
-    def sort(self, states: Tensor) -> Tensor:
-        """Rows of the batch `[B, H]` in the kernel's order, contiguous."""
-        return states.contiguous() if self.order is None else states.index_select(0, self.order)
-
-    def restore(self, states: Tensor) -> Tensor:
-        """Rows of the batch `[B, H]` in the user's order."""
-        return states if self.back is None else states.index_select(0, self.back)
+Buffers = dict[str, "Tensor | int"]
+"""What a kernel gets, by the names of its slots."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +36,16 @@ class Call:
     states: Sequence[Tensor]
     parameters: Mapping[str, Tensor]
     layout: Layout
+    starts: Sequence[Tensor] = ()
+    """What rows that begin anew within the sequence begin with, `[H]` for h and each state."""
+    noise: Noise | None = None
+
+    def sorted(self) -> list[Tensor]:
+        """The first h and the first states in the kernel's order."""
+        states = (self.h, *self.states)
+        starts = self.starts or (None,) * len(states)
+        pairs = zip(states, starts, strict=True)
+        return [self.layout.sort(state, start) for state, start in pairs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +53,7 @@ class Kept:
     """What the training pass keeps.
 
     `out` and the states' sequences are as the user sees them; the plan's saved values are
-    `[T * B, count * H]`: the live rows first, then zeros.
+    `[T * B, saved_width]`: the live rows first, then zeros.
     """
 
     out: Tensor
@@ -101,314 +71,331 @@ class Incoming:
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Gradients of x, h and each first state, then of the parameters by name."""
+    """Gradients of x, h and each first state, of the fresh starts, and of the parameters."""
 
     first: tuple[Tensor, ...]
+    starts: tuple[Tensor, ...]
     parameters: dict[str, Tensor]
 
 
-def lay_out(x: Tensor, h: Tensor, lengths: Tensor | None, batch_sizes: Tensor | None) -> Layout:
-    """The layout of `x`, `[T, B, I]` or packed `[N, I]`."""
-    batch = h.shape[0]
-    if batch_sizes is not None:
-        counts = batch_sizes.to("cpu", torch.int64).contiguous()
-        falling = bool((counts[1:] <= counts[:-1]).all())
-        if int(counts.sum()) != x.shape[0] or not falling or int(counts[0]) > batch:
-            raise RuntimeError(
-                f"batch_sizes must never grow, start at no more than {batch} rows and add up to "
-                f"the {x.shape[0]} rows of the input, got {counts.tolist()}"
-            )
-        return Layout(counts.shape[0], batch, x.shape[0], counts)
-    steps = x.shape[0]
-    if lengths is None:
-        return Layout(steps, batch, steps * batch)
-    ends = lengths.detach().to("cpu", torch.int64).numpy()
-    order = np.argsort(-ends, kind="stable")
-    alive = np.arange(steps)[:, None] < ends[order][None, :]
-    index = torch.from_numpy((np.arange(steps)[:, None] * batch + order[None, :])[alive])
-    counts = torch.from_numpy(alive.sum(1))
-    if np.array_equal(order, np.arange(batch)):
-        return Layout(steps, batch, len(index), counts, index)
-    back = torch.from_numpy(np.argsort(order, kind="stable"))
-    return Layout(steps, batch, len(index), counts, index, torch.from_numpy(order), back)
+@dataclass(frozen=True, eq=False)
+class _Kernel:
+    """A kernel for a call, and what it is specialized for."""
+
+    plan: Plan
+    sizes: Sizes
+    kernel: Kernel
+    parameters: Mapping[str, Tensor]
+    """Those of the call; a block-diagonal R that the kernel cannot cut is made dense."""
+
+    @property
+    def tile(self) -> Tile:
+        """How the kernel cuts its product."""
+        return self.kernel.tile
 
 
-def last_rows(batch_sizes: Tensor) -> Tensor:
-    """The packed row of each sequence's last step, `[B]`."""
-    counts = batch_sizes.detach().cpu().numpy()
-    starts = np.cumsum(counts) - counts
-    ends = (counts[None, :] > np.arange(counts[0])[:, None]).sum(1)
-    return torch.from_numpy(starts[ends - 1] + np.arange(counts[0]))
+def saved_width(cell: Cell, hidden_size: int, projected: bool) -> int:
+    """Numbers that the plan keeps per row and step."""
+    return planned(cell, projected).saved_width(hidden_size)
 
 
-def saved_count(cell: Cell) -> int:
-    """Values the plan keeps per row and unit."""
-    return len(planned(cell).saved)
-
-
-def infer(call: Call) -> list[Tensor]:
-    """Outputs and last states, nothing kept."""
+def infer(call: Call, *, sequences: bool = False) -> list[Tensor]:
+    """Outputs and last states, nothing kept; `sequences`: every value of the states, too."""
     layout = call.layout
+    if sequences:
+        kept = _sequences(call)
+        out, _ = _forward("collect", call, kept)
+        return [layout.scatter(value, call.x) for value in (out, *kept.values())]
     mode = "step" if layout.steps == 1 and layout.counts is None else "infer"
-    out, finals = _forward(mode, call, [])
+    out, finals = _forward(mode, call, {})
     return [layout.scatter(out, call.x), *(layout.restore(state) for state in finals)]
 
 
 def train(call: Call) -> list[Tensor]:
     """Outputs, the sequences of the states and what the plan keeps."""
-    x, layout = call.x, call.layout
-    hidden_size = call.h.shape[1]
+    x, layout, hidden_size = call.x, call.layout, _hidden_size(call)
     rows = x.shape[:-1].numel()
     make = x.new_empty if layout.rows == rows else x.new_zeros
-    saved = make(rows, saved_count(call.cell) * hidden_size)
-    sequences = [x.new_empty(layout.rows, hidden_size) for _ in call.states]
-    kept = [saved, *sequences]
-    out, _ = _forward("train", call, kept)
-    return [layout.scatter(value, x) for value in (out, *sequences)] + [saved]
+    projected = "weight_hr" in call.parameters
+    saved = make(rows, saved_width(call.cell, hidden_size, projected))
+    sequences = _sequences(call)
+    out, _ = _forward("train", call, sequences | {"saved": saved})
+    return [layout.scatter(value, x) for value in (out, *sequences.values())] + [saved]
+
+
+def _sequences(call: Call) -> dict[str, Tensor]:
+    shape = (call.layout.rows, _hidden_size(call))
+    return {f"sequence {name}": call.x.new_empty(shape) for name in call.cell.states}
+
+
+def _hidden_size(call: Call) -> int:
+    return call.parameters["weight_ih"].shape[0] // _sums_of_x(call.cell)
 
 
 @cache
-def _shapes(cell: Cell, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
-    return cell.shapes(input_size, hidden_size)
+def _sums_of_x(cell: Cell) -> int:
+    return sum(acc.x for acc in cell.accumulators)
 
 
-def _check(call: Call) -> None:
+def _sizes(call: Call) -> Sizes:
+    """I, H, heads and P of a call."""
+    recurrent, projection = (call.parameters.get(f"weight_h{end}") for end in "hr")
+    hidden_size, output = _hidden_size(call), call.h.shape[-1]
+    width = 0 if projection is None else projection.shape[0]
+    columns = output if recurrent is None else max(1, recurrent.shape[1])
+    return Sizes(call.x.shape[-1], hidden_size, max(1, output // columns), width)
+
+
+def _check(call: Call, sizes: Sizes) -> None:
     """Refuse what would make a kernel read beyond a tensor's end."""
     cell, x, h = call.cell, call.x, call.h
-    shapes = _shapes(cell, x.shape[-1], h.shape[-1])
-    wanted = [(name, tensor, shapes[name]) for name, tensor in call.parameters.items()]
-    rows = (h.shape[0] if x.dim() == 2 else x.shape[1], h.shape[-1])
+    expected = shapes(cell, sizes)
+    wanted = [(name, tensor, expected[name]) for name, tensor in call.parameters.items()]
+    batch = h.shape[0] if x.dim() == 2 else x.shape[1]
     pairs = zip(("h", *cell.states), (h, *call.states), strict=True)
-    wanted += [(name, tensor, rows) for name, tensor in pairs]
+    widths = (sizes.output, *(sizes.hidden for _ in cell.states))
+    wanted += [
+        (name, tensor, (batch, width)) for (name, tensor), width in zip(pairs, widths, strict=True)
+    ]
+    if call.starts:
+        names = [f"the start of {name}" for name in ("h", *cell.states)]
+        pairs = zip(names, call.starts, strict=True)
+        wanted += [(n, t, (w,)) for (n, t), w in zip(pairs, widths, strict=True)]
     for name, tensor, shape in wanted:
         if tensor.shape != shape:
             raise RuntimeError(f"{name} has the shape {tuple(tensor.shape)}, expected {shape}")
         if tensor.dtype is not x.dtype or tensor.device != x.device:
             got = f"{tensor.dtype} on {tensor.device}"
             raise RuntimeError(f"{name} is {got}, but the input is {x.dtype} on {x.device}")
+    _check_noise(call, batch)
 
 
-def _forward(mode: str, call: Call, kept: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _check_noise(call: Call, batch: int) -> None:
+    if not call.cell.masks:
+        return
+    if call.noise is None:
+        raise RuntimeError(f"the cell {call.cell.name} draws masks; seeds and a table are missing")
+    noise, count = call.noise, len(call.cell.masks)
+    for name, tensor, shape, dtype in (
+        ("seeds", noise.seeds, (batch,), torch.int64),
+        ("first_steps", noise.steps, (batch,), torch.int64),
+        ("table", noise.table, (count, 3), torch.float64),
+    ):
+        if tensor is not None and (tensor.shape != shape or tensor.dtype is not dtype):
+            got = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise RuntimeError(f"{name} is {got}, expected {dtype} {shape}")
+
+
+def _prepare(mode: str, call: Call) -> _Kernel:
+    sizes = _sizes(call)
+    _check(call, sizes)
+    parameters = call.parameters
+    if sizes.heads > 1 and sizes.depth % _lanes(call.x.dtype):
+        # Blocks of units would straddle heads: the zeros are multiplied, too.
+        whole = dense(parameters["weight_hh"], sizes.hidden)
+        parameters = {**parameters, "weight_hh": whole}
+        sizes = Sizes(sizes.input, sizes.hidden, 1, sizes.projection)
+    found = kernel(call.cell, mode, call.x.dtype, sizes)
+    return _Kernel(planned(call.cell, bool(sizes.projection)), sizes, found, parameters)
+
+
+@cache
+def _lanes(dtype: torch.dtype) -> int:
+    from holdfast.compiler.emit.target import host
+
+    return host().lanes(dtype.itemsize)
+
+
+def _forward(mode: str, call: Call, kept: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Live rows of the output and the last states, in the kernel's order."""
-    _check(call)
-    cell, x, h, layout = call.cell, call.x, call.h, call.layout
-    input_size, hidden_size = x.shape[-1], h.shape[1]
-    chosen = kernel(cell, mode, x.dtype, input_size, hidden_size)
-    rows = layout.gather(x)
-    first = layout.sort(h)
-    carried = [layout.sort(state) for state in call.states]
+    chosen = _prepare(mode, call)
+    cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
+    first, *carried = call.sorted()
     carried = [
         mine.clone() if mine.data_ptr() == state.data_ptr() else mine
         for mine, state in zip(carried, call.states, strict=True)
     ]
-    out = x.new_empty(layout.rows, hidden_size)
-    packed = _pack(cell, call.parameters, x, hidden_size, chosen.tile)
-    buffers = [rows, first, out, *packed, *carried, *kept]
-    depth = input_size + hidden_size
-    operations = 2 * len(cell.accumulators) * hidden_size * depth
-    team = _team(layout, chosen.tile, operations)
-    _call(chosen, buffers, layout, team, [])
+    out = x.new_empty(layout.rows, sizes.output)
+    buffers: Buffers = {"x": layout.gather(x), "h_first": first, "out": out}
+    buffers |= pack_forward(cell, chosen.parameters, x, sizes, chosen.tile)
+    names = (f"state {name}" for name in cell.states)
+    buffers |= dict(zip(names, carried, strict=True)) | kept
+    buffers |= _noise_buffers(call)
+    if cell.operand:
+        buffers["operand_first"] = _operand_first(call, first)
+        buffers["operand"] = out if mode == "train" else torch.empty_like(out)
+    buffers |= _working_memory(call, chosen, chosen.plan.sweeps)
+    if sizes.projection:
+        buffers["hidden"] = x.new_empty(layout.batch, sizes.hidden)
+    depth = sizes.input + sizes.depth
+    team = _team(call, chosen, 2 * len(cell.accumulators) * sizes.hidden * depth)
+    _run(chosen.kernel, buffers, layout, team)
     return out, carried
 
 
-def _team(layout: Layout, cut: Tile, row_operations: int) -> threads.Team:
+def _noise_buffers(call: Call) -> Buffers:
+    """What masks are drawn from, in the kernel's order of rows."""
+    if call.noise is None or not call.cell.masks:
+        return {}
+    noise = _noise(call)
+    table = values(noise.table)
+    dtype = call.x.dtype
+    return {
+        "seeds": noise.seeds,
+        "first_steps": torch.zeros_like(noise.seeds) if noise.steps is None else noise.steps,
+        "thresholds": torch.tensor([row[0] for row in table], dtype=torch.int64),
+        "mask_values": torch.tensor([row[1:] for row in table], dtype=dtype),
+    }
+
+
+def _noise(call: Call) -> Noise:
+    """The noise of the kernel's rows; a row that is cut out of another counts its steps on."""
+    layout, noise = call.layout, call.noise
+    if noise is None:
+        raise RuntimeError("there is no noise")
+    if layout.order is not None:
+        noise = noise.rows(layout.order)
+    seeds, steps = noise.seeds.contiguous(), noise.steps
+    if layout.begins is not None:
+        steps = layout.begins if steps is None else steps + layout.begins
+    return Noise(seeds, noise.table, None if steps is None else steps.contiguous())
+
+
+def _operand_first(call: Call, first: Tensor) -> Tensor:
+    """What R multiplies in the first step."""
+    return first * _operand_mask(call, first)
+
+
+def _operand_mask(call: Call, first: Tensor) -> Tensor:
+    number = [mask.name for mask in call.cell.masks].index(call.cell.operand)
+    return draw(_noise(call), number, first.shape[1], first.dtype)
+
+
+def _working_memory(call: Call, chosen: _Kernel, sweeps: Schedule) -> Buffers:
+    """The rows' memory between sweeps."""
+    if sweeps.single:
+        return {}
+    batch = call.layout.batch
+    return {"kept": call.x.new_empty(batch, kept_width(sweeps, chosen.tile))}
+
+
+def _team(call: Call, chosen: _Kernel, row_operations: int) -> threads.Team:
     """The threads for a pass; `row_operations` are those of one row in one step."""
+    layout, plan = call.layout, chosen.plan
     mean = row_operations * layout.rows // max(1, layout.steps)
-    return threads.team(layout.batch, cut.blocks, layout.steps, mean)
+    apart = plan.sweeps.single and plan.backward_sweeps.single and not chosen.sizes.projection
+    blocks = chosen.tile.blocks if apart else 0
+    return threads.team(layout.batch, blocks, layout.steps, mean)
 
 
-def _call(
-    chosen: Kernel, buffers: list[Tensor], layout: Layout, team: threads.Team, strides: list[int]
-) -> None:
+def _run(chosen: Kernel, buffers: Buffers, layout: Layout, team: threads.Team) -> None:
     arrived = torch.zeros(1, dtype=torch.int64) if team.by_block else None
-    pointers = [buffer.data_ptr() for buffer in buffers]
-    chosen([*pointers, *layout.sizes(team, arrived), *strides], team.count)
-
-
-def _pack(
-    cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, hidden_size: int, cut: Tile
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Packed W, R, biases and per-unit weights."""
-    pack = packer(x.dtype)
-    from_x, from_h, sums = _counts(cell)
-    w = pack.gates(parameters["weight_ih"], from_x, cut)
-    r = pack.gates(parameters["weight_hh"], from_h, cut) if from_h else w
-    bias = pack.gates(_bias(cell, parameters, x, hidden_size), sums, cut)
-    return w, r, bias, _pack_units(cell, parameters, x, cut)
-
-
-@cache
-def _counts(cell: Cell) -> tuple[int, int, int]:
-    """How many affine sums have `W x`, how many have `R h`, and how many there are."""
-    sums = cell.accumulators
-    return sum(acc.x for acc in sums), sum(acc.h for acc in sums), len(sums)
-
-
-def _pack_units(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, cut: Tile) -> Tensor:
-    """Per-unit weights `[count, padded]`; anything at all where a cell has none."""
-    if not cell.weights:
-        return x
-    weights = torch.stack([parameters[name] for name in cell.weights])
-    return packer(x.dtype).rows(weights, Tile(cut.lanes, cut.padded // cut.lanes, 1, 1))
-
-
-def _bias(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, hidden_size: int) -> Tensor:
-    """One bias for each affine sum, `[sums * H, 1]`."""
-    sums = cell.accumulators
-    if "bias_ih" in parameters and all(acc.bias_ih and acc.bias_hh for acc in sums):
-        return (parameters["bias_ih"] + parameters["bias_hh"]).view(-1, 1)
-    total = x.new_zeros(len(sums), hidden_size)
-    for name in ("bias_ih", "bias_hh"):
-        if name in parameters:
-            rows = parameters[name].view(-1, hidden_size)
-            for start, end, first in _runs(cell, name):
-                total[start:end] += rows[first : first + end - start]
-    return total.view(-1, 1)
-
-
-@cache
-def _runs(cell: Cell, part: str) -> tuple[tuple[int, int, int], ...]:
-    """Neighbors among the affine sums that have a part (`x`, `h`, `bias_ih`, `bias_hh`).
-
-    Each run is its first sum, the one after its last, and how many sums with the part come before:
-    where its rows begin in the parameter.
-    """
-    runs: list[tuple[int, int, int]] = []
-    count = 0
-    for n, acc in enumerate(cell.accumulators):
-        if getattr(acc, part):
-            if runs and runs[-1][1] == n:
-                runs[-1] = (runs[-1][0], n + 1, runs[-1][2])
-            else:
-                runs.append((n, n + 1, count))
-            count += 1
-    return tuple(runs)
+    buffers |= layout.sizes(team, arrived)
+    given = [buffers[name] for name in chosen.slots[:-1]]
+    chosen([one if isinstance(one, int) else one.data_ptr() for one in given], team.count)
 
 
 def backward(
     call: Call, kept: Kept, incoming: Incoming, *, need_x: bool, need_h: bool
 ) -> Gradients:
     """Every gradient of a training pass; those of x and h are empty where nobody asks for them."""
-    _check(call)
-    cell, x, h, layout, parameters = call.cell, call.x, call.h, call.layout, call.parameters
-    hidden_size = h.shape[1]
-    sums = len(cell.accumulators)
-    chosen = kernel(cell, "backward", x.dtype, x.shape[-1], hidden_size)
-    cut = chosen.tile
-    out, first = layout.gather(kept.out), layout.sort(h)
-    d_gates = x.new_empty(layout.rows, sums * hidden_size)
-    d_h = x.new_zeros(layout.batch, hidden_size)
-    team = _team(layout, cut, 2 * sums * hidden_size * hidden_size)
-    d_bias = x.new_zeros(team.count, sums, cut.padded)
-    d_units = x.new_zeros(team.count, len(cell.weights), cut.padded)
-    zeros = x.new_zeros(cut.padded)
-    recurrent = parameters.get("weight_hh")
-    packed = zeros if recurrent is None else packer(x.dtype).rows(recurrent, cut)
-    units = _pack_units(cell, parameters, x, cut)
-    arriving = [
-        zeros if g is None else layout.gather(g) for g in (incoming.out, *incoming.sequences)
-    ]
-    buffers = [out, first, kept.saved, packed, units, arriving[0], d_gates, d_h, d_bias, d_units]
+    chosen = _prepare("backward", call)
+    cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
+    sums, hidden, batch = len(cell.accumulators), sizes.hidden, layout.batch
+    first, *states = call.sorted()
+    out = layout.gather(kept.out)
+    d_gates = x.new_empty(layout.rows, sums * hidden)
+    d_h = x.new_zeros(batch, hidden)
+    team = _team(call, chosen, 2 * sums * hidden * hidden)
+    padded = chosen.tile.padded
+    d_bias = x.new_zeros(team.count, bias_count(cell), padded)
+    d_units = x.new_zeros(team.count, len(cell.weights), padded)
+    buffers: Buffers = {"out": out, "h_first": first, "saved": kept.saved, "d_gates": d_gates}
+    buffers |= {"d_h": d_h, "d_bias": d_bias, "d_units": d_units}
+    buffers |= pack_backward(cell, chosen.parameters, x, sizes, chosen.tile)
     d_states = [torch.zeros_like(d_h) for _ in call.states]
-    for n, state in enumerate(call.states):
-        sequence = layout.gather(kept.sequences[n])
-        buffers += [sequence, layout.sort(state), arriving[n + 1], d_states[n]]
-    strides = [0 if gradient is zeros else hidden_size for gradient in arriving]
-    _call(chosen, buffers, layout, team, strides)
-    weights = _Weights(cell, layout, layout.gather(x), out, first, d_gates)
-    found = weights.gradients(parameters)
-    found |= _summed(cell, parameters, d_bias, d_units, hidden_size)
-    d_x, d_first = x.new_empty(0), x.new_empty(0)
-    if need_x:
-        d_x = layout.scatter(weights.input_gradient(parameters), x)
-    if need_h:
-        last = d_h if recurrent is None else weights.first_gradient(recurrent, d_h)
-        d_first = layout.restore(last)
-    return Gradients((d_x, d_first, *(layout.restore(value) for value in d_states)), found)
+    buffers |= _incoming(call, incoming, max(padded, sizes.output))
+    for n, name in enumerate(cell.states):
+        buffers[f"sequence {name}"] = layout.gather(kept.sequences[n])
+        buffers[f"first {name}"] = states[n]
+        buffers[f"d_state {name}"] = d_states[n]
+    buffers |= _noise_buffers(call) | _working_memory(call, chosen, chosen.plan.backward_sweeps)
+    buffers["d_operand"] = x.new_empty(batch, padded)
+    if sizes.projection:
+        buffers["d_projected"] = x.new_empty(layout.rows, sizes.projection)
+    _run(chosen.kernel, buffers, layout, team)
+    matrices = _matrices(call, chosen, kept, first, d_gates, out)
+    found = matrices.gradients(call.parameters)
+    found |= summed(cell, call.parameters, d_bias, d_units, hidden)
+    if sizes.projection:
+        projected, whole = buffers["d_projected"], _saved(chosen, kept, layout, "h")
+        found["weight_hr"] = torch.mm(projected.t(), whole)
+    d_x = layout.scatter(matrices.input_gradient(call.parameters), x) if need_x else x.new_empty(0)
+    d_first = _first_gradient(call, matrices, d_h, first) if need_h else None
+    return _collect(call, d_x, d_first, d_states, found)
 
 
-def _summed(
-    cell: Cell,
-    parameters: Mapping[str, Tensor],
-    d_bias: Tensor,
-    d_units: Tensor,
-    hidden_size: int,
-) -> dict[str, Tensor]:
-    """Gradients of the biases and per-unit weights from the sums of each thread."""
-    biases = (d_bias.sum(0) if d_bias.shape[0] > 1 else d_bias[0])[:, :hidden_size]
-    units = (d_units.sum(0) if d_units.shape[0] > 1 else d_units[0])[:, :hidden_size]
-    found: dict[str, Tensor] = {}
-    for name in ("bias_ih", "bias_hh"):
-        if name in parameters:
-            parts = [biases[start:end] for start, end, _ in _runs(cell, name)]
-            found[name] = torch.cat(parts).view(-1)
-    for n, name in enumerate(cell.weights):
-        found[name] = units[n].clone()
-    return found
+def _incoming(call: Call, incoming: Incoming, width: int) -> Buffers:
+    """Gradients that arrive, with the distance between their rows."""
+    zeros = call.x.new_zeros(width)
+    buffers: Buffers = {}
+    names = ("d_out", *(f"d_sequence {name}" for name in call.cell.states))
+    for name, gradient in zip(names, (incoming.out, *incoming.sequences), strict=True):
+        buffers[name] = zeros if gradient is None else call.layout.gather(gradient)
+        buffers[f"ld {name}"] = 0 if gradient is None else gradient.shape[-1]
+    return buffers
 
 
-@dataclass(frozen=True, eq=False)
-class _Weights:
-    """The products after the loop: gradients of W and R, of x and of the first h."""
+def _saved(chosen: _Kernel, kept: Kept, layout: Layout, output: str) -> Tensor:
+    """A result of the steps that the training pass saved, `[rows, H]`."""
+    node = chosen.plan.forward.outputs[output]
+    start = chosen.plan.saved_column(node) * chosen.sizes.hidden
+    return kept.saved[: layout.rows, start : start + chosen.sizes.hidden]
 
-    cell: Cell
-    layout: Layout
-    x: Tensor
-    """`[rows, I]`"""
-    out: Tensor
-    first: Tensor
-    d_gates: Tensor
-    """`[rows, sums * H]`"""
 
-    def gradients(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gradients of the matrices by name."""
-        found = {"weight_ih": torch.empty_like(parameters["weight_ih"])}
-        self._fill(found["weight_ih"], "x", [(self.d_gates, self.x)])
-        if "weight_hh" in parameters:
-            found["weight_hh"] = torch.empty_like(parameters["weight_hh"])
-            self._fill(found["weight_hh"], "h", self._previous())
-        return found
+def _matrices(
+    call: Call, chosen: _Kernel, kept: Kept, first: Tensor, d_gates: Tensor, out: Tensor
+) -> Matrices:
+    """What the products after the loop multiply."""
+    cell, layout, hidden = call.cell, call.layout, chosen.sizes.hidden
+    recurrent = out
+    if cell.operand:
+        recurrent = _saved(chosen, kept, layout, "operand")
+        first = _operand_first(call, first)
+    operands: dict[str, Tensor] = {}
+    for node in chosen.plan.forward.nodes():
+        if node.op == "affine":
+            start = chosen.plan.saved_column(node.inputs[0]) * hidden
+            operands[node.name] = kept.saved[: layout.rows, start : start + hidden]
+    sizes = chosen.sizes
+    if "weight_hh" in call.parameters:
+        columns = call.parameters["weight_hh"].shape[1]
+        sizes = Sizes(sizes.input, hidden, sizes.output // columns, sizes.projection)
+    return Matrices(cell, sizes, layout, layout.gather(call.x), recurrent, first, d_gates, operands)
 
-    def _fill(self, result: Tensor, part: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
-        hidden_size = self.first.shape[1]
-        for start, end, first in _runs(self.cell, part):
-            columns = slice(start * hidden_size, end * hidden_size)
-            target = result[first * hidden_size : (first + end - start) * hidden_size]
-            for n, (left, right) in enumerate(pairs):
-                gradient_product(left[:, columns], right, target, add=n > 0)
 
-    def _previous(self) -> list[tuple[Tensor, Tensor]]:
-        """Rows of `d_gates` beside the h that their step read."""
-        batch = self.first.shape[0]
-        counts = self.layout.counts
-        if self.layout.rows == batch and counts is None:
-            return [(self.d_gates, self.first)]
-        if counts is None:
-            later = (self.d_gates[batch:], self.out[: self.layout.rows - batch])
-            return [later, (self.d_gates[:batch], self.first)]
-        alive = counts.numpy()
-        starts = np.cumsum(alive) - alive
-        inside = np.arange(batch)[None, :] < alive[1:, None]
-        before = (batch + starts[:-1, None] + np.arange(batch)[None, :])[inside]
-        index = torch.from_numpy(np.concatenate([np.arange(alive[0]), before]))
-        return [(self.d_gates, torch.cat([self.first, self.out]).index_select(0, index))]
+def _first_gradient(call: Call, matrices: Matrices, d_h: Tensor, first: Tensor) -> Tensor:
+    """The gradient of the first h: through R at the first step, and what passed no matrix."""
+    recurrent = call.parameters.get("weight_hh")
+    if recurrent is None:
+        return d_h
+    through = matrices.first_gradient(recurrent)
+    if call.cell.operand:
+        through = through * _operand_mask(call, first)
+    return through if d_h.shape != through.shape else through + d_h
 
-    def input_gradient(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """The gradient of x, `[rows, I]`."""
-        return self._through(self.d_gates, parameters["weight_ih"], "x")
 
-    def first_gradient(self, recurrent: Tensor, direct: Tensor) -> Tensor:
-        """The gradient of the first h: through R at the first step, and what passed no matrix."""
-        alive = self.first.shape[0] if self.layout.counts is None else int(self.layout.counts[0])
-        direct[:alive] += self._through(self.d_gates[:alive], recurrent, "h")
-        return direct
-
-    def _through(self, gradients: Tensor, weight: Tensor, part: str) -> Tensor:
-        hidden_size = self.first.shape[1]
-        total: Tensor | None = None
-        for start, end, first in _runs(self.cell, part):
-            columns = slice(start * hidden_size, end * hidden_size)
-            rows = slice(first * hidden_size, (first + end - start) * hidden_size)
-            term = rows_product(gradients[:, columns], weight[rows])
-            total = term if total is None else total.add_(term)
-        return gradients.new_zeros(gradients.shape[0], weight.shape[1]) if total is None else total
+def _collect(
+    call: Call,
+    d_x: Tensor,
+    d_first: Tensor | None,
+    d_states: list[Tensor],
+    parameters: dict[str, Tensor],
+) -> Gradients:
+    """Gradients in the user's order of rows."""
+    layout, batch = call.layout, call.h.shape[0]
+    empty = call.h.new_empty(0)
+    pairs = [(empty, empty) if d_first is None else layout.collect(d_first, batch)]
+    pairs += [layout.collect(value, batch) for value in d_states]
+    given, starts = (tuple(side) for side in zip(*pairs, strict=True))
+    return Gradients((d_x, *given), starts if call.starts else (), parameters)

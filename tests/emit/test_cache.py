@@ -19,6 +19,7 @@ from torch import Tensor
 
 from holdfast.cells import CELLS
 from holdfast.compiler import build, cache
+from holdfast.compiler.emit.llvm_loops import Sizes
 from holdfast.compiler.emit.target import host
 from holdfast.errors import CacheWarning
 from holdfast.nn import operators
@@ -348,7 +349,7 @@ def test_a_kernel_has_a_name_of_its_own(
     ) -> list[str]:
         del written[:]
         forget(patch)
-        build.kernel(CELLS[cell], mode, dtype, I, H)
+        build.kernel(CELLS[cell], mode, dtype, Sizes(I, H))
         return list(written)
 
     seen = keys()

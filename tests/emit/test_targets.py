@@ -19,6 +19,7 @@ from holdfast.cells import CELLS
 from holdfast.compiler import build
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
+from holdfast.compiler.emit.llvm_loops import Sizes
 from holdfast.compiler.emit.target import TARGETS, host
 from holdfast.errors import BuildError
 from tests.emit.fresh import fresh
@@ -79,7 +80,7 @@ def test_every_kernel_assembles(
     target: str, cell: str, mode: str, dtype: torch.dtype, H: int
 ) -> None:
     plan = build.planned(CELLS[cell])
-    text = emit.emit(plan, mode, emit.FORMATS[dtype], 3, H, TARGETS[target])
+    text = emit.emit(plan, mode, emit.FORMATS[dtype], Sizes(3, H), TARGETS[target])
     code = _assemble(text, target)
     assert code.startswith(b"\x7fELF")
     assert int.from_bytes(code[18:20], "little") == MACHINES[target]
@@ -94,10 +95,10 @@ def test_products_use_the_registers_of_the_target(
     target: str, mode: str, dtype: torch.dtype
 ) -> None:
     plan = build.planned(CELLS["lstm"])
-    text = emit.emit(plan, mode, emit.FORMATS[dtype], 3, 64, TARGETS[target])
+    text = emit.emit(plan, mode, emit.FORMATS[dtype], Sizes(3, 64), TARGETS[target])
     assembly = _assemble(text, target, assembly=True).decode()
     # At least one for each sum, row and vector of a tile.
-    tile = emit.kernel_tile(plan, mode, emit.FORMATS[dtype], 64, TARGETS[target])
+    tile = emit.kernel_tile(plan, mode, emit.FORMATS[dtype], Sizes(3, 64), TARGETS[target])
     found = re.findall(PRODUCTS[target], assembly)
     assert len(found) >= tile.rows * tile.vectors
     strange = re.search(STRANGE[target], assembly)
@@ -188,5 +189,5 @@ def test_kernels_of_other_shapes_run_here(
         given = problem(cell, size, generator, dtype)
         _compare(given, generator, None)
         _compare(given, generator, lengths)
-        kernel = build.kernel(cell, "infer", dtype, size.I, size.H)
+        kernel = build.kernel(cell, "infer", dtype, Sizes(size.I, size.H))
     assert kernel.tile.lanes == vector_bytes // dtype.itemsize

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from holdfast.cells import CELLS
 from holdfast.compiler import build, threads
+from holdfast.compiler.emit.llvm_loops import Sizes
 from holdfast.nn import LSTM
 from tests.emit.problems import Problem, problem
 from tests.helpers import Shape, assert_same, unequal_
@@ -265,7 +266,7 @@ def test_several_python_threads_ask_for_one_kernel(monkeypatch: pytest.MonkeyPat
 
     def ask(_: int) -> build.Kernel:
         barrier.wait()
-        return build.kernel(CELLS["rnn"], "infer", torch.float32, 3, 5)
+        return build.kernel(CELLS["rnn"], "infer", torch.float32, Sizes(3, 5))
 
     with ThreadPoolExecutor(4) as executor:
         kernels = list(executor.map(ask, range(4)))

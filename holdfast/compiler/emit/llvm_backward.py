@@ -2,19 +2,23 @@
 
 Time runs backwards. For some rows and one block of units `d_gate_{t+1} R` is accumulated in
 registers (packed `[blocks][sums * H][vectors][lanes]`), then the backward step graph follows on
-vectors: it loads what the plan kept, computes the rest again, and stores the gradient of each
-affine sum. Gradients of biases and per-unit weights are summed on the way, one buffer a thread.
-The large products for W, R and x come after the loop, outside.
+vectors, or in sweeps where a unit needs others: it loads what the plan kept, computes the rest
+again, and stores the gradient of each affine sum. Gradients of biases and per-unit weights are
+summed on the way, one buffer a thread. The large products for W, R and x come after the loop,
+outside.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import llvmlite.ir as ir
 
-from holdfast.compiler.emit.llvm_forward import SIZES, size_kinds
+from holdfast.compiler.emit.llvm_forward import SIZES, head_column, shared_slots, size_kinds
 from holdfast.compiler.emit.llvm_loops import (
     I64,
     Emitter,
+    Sizes,
     Tile,
     declare_body,
     meet,
@@ -22,18 +26,26 @@ from holdfast.compiler.emit.llvm_loops import (
     product,
     rows_alive,
     share,
+    tile,
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
+from holdfast.compiler.emit.llvm_noise import emit_mask, noise_kinds
+from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_factor
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
 
-def backward_slots(plan: Plan) -> list[str]:
+def backward_slots(plan: Plan, sizes: Sizes) -> list[str]:
     """Names of a backward kernel's slots in order; pointers, then sizes."""
     names = ["out", "h_first", "saved", "weights_h", "units", "d_out", "d_gates", "d_h"]
     names += ["d_bias", "d_units"]
     for name in plan.states:
         names += [f"sequence {name}", f"first {name}", f"d_sequence {name}", f"d_state {name}"]
+    names += shared_slots(plan)
+    if not plan.backward_sweeps.single:
+        names += ["kept", "d_operand"]
+    if sizes.projection:
+        names += ["weights_r", "d_projected"]
     return [*names, *SIZES, *gradient_strides(plan)]
 
 
@@ -46,19 +58,27 @@ class BackwardEmitter:
     """Emits the body of one backward kernel; arguments as `ForwardEmitter`."""
 
     def __init__(
-        self, module: ir.Module, plan: Plan, form: Format, hidden_size: int, tile: Tile
+        self, module: ir.Module, plan: Plan, form: Format, sizes: Sizes, tile: Tile
     ) -> None:
         self.plan = plan
-        self.hidden_size = hidden_size
+        self.sizes = sizes
+        self.hidden_size = sizes.hidden
         self.tile = tile
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
-        kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in backward_slots(plan)}
+        names = backward_slots(plan, sizes)
+        kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
         kinds |= size_kinds() | dict.fromkeys(gradient_strides(plan), I64)
+        kinds |= noise_kinds(scalar) if plan.masks else {}
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
-        self.e = Emitter(module, self.function, list(self.kinds), form, hidden_size, tile.lanes)
+        self.e = Emitter(module, self.function, list(self.kinds), form, sizes.hidden, tile.lanes)
         self.sums = len(plan.accumulators)
-        self.members = [n for n, acc in enumerate(plan.accumulators) if acc.h]
+        self.biased = biased(plan)
+        sums = plan.accumulators
+        self.members = [n for n, acc in enumerate(sums) if acc.h and not acc.inner]
+        self.sweeps = Sweeps(self.e, tile, plan.backward_sweeps, self._load, self._give)
+        self.saved = {node: n for n, node in enumerate(plan.saved)}
+        self.shared = {node: n for n, node in enumerate(plan.shared)}
         count = tile.rows * tile.vectors
         self.scratch = self.e.builder.alloca(self.e.math.vector, count, name="scratch")
         self.places: dict[str, Value] = {}
@@ -67,7 +87,7 @@ class BackwardEmitter:
     def emit(self) -> None:
         """Write the whole body."""
         e, b = self.e, self.e.builder
-        mine = share(e, self.tile)
+        self.share = mine = share(e, self.tile)
         carried = [self._total_rows(), number(0)]
         with e.loop(number(0), e["steps"], number(1), carried, "t") as time:
             after, alive_after = time.values
@@ -76,16 +96,37 @@ class BackwardEmitter:
             now = b.sub(after, alive)
             self.places = {"now": now, "after": after, "first": b.icmp_signed("==", t, number(0))}
             earlier = b.select(self.places["first"], t, b.sub(t, number(1)))
-            self.places["before"] = b.sub(now, rows_alive(e, earlier))
+            self.places |= {"before": b.sub(now, rows_alive(e, earlier)), "t": t}
             limit = e.minimum(mine.end, alive)
+            if self.sizes.projection:
+                self._unproject(limit, alive_after)
             with (
                 e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
                 e.loop(mine.start, limit, mine.stride, name="r") as rows,
             ):
                 self._rows(block.index, rows.index, limit, alive_after)
+            if not self.plan.backward_sweeps.single:
+                self._sweep(limit)
             meet(e, time.index)
             time.carry(now, alive)
         b.ret_void()
+
+    def _sweep(self, limit: Value) -> None:
+        schedule, mine = self.plan.backward_sweeps, self.share
+        for group in schedule.groups:
+            for node in schedule.sweeps[group[0]].products:
+                emit_factor(self.sweeps, self._factor(node), mine, limit)
+            self.sweeps.rows(group, mine.start, limit, mine.stride)
+
+    def _factor(self, node: Node) -> Factor:
+        """The gradient of the operand of a gate that is called."""
+        e = self.e
+        return Factor(
+            node,
+            lambda row: self.sweeps.at(node.inputs[0], row, number(0)),
+            e[f"weights {node.name}"],
+            self.hidden_size,
+        )
 
     def _total_rows(self) -> Value:
         """Live rows of the whole sequence."""
@@ -97,39 +138,123 @@ class BackwardEmitter:
     def _rows(self, block: Value, row: Value, limit: Value, alive_after: Value) -> None:
         e, b = self.e, self.e.builder
         count = e.minimum(number(self.tile.rows), b.sub(limit, row))
-        left = b.sub(alive_after, row)
-        left = b.select(b.icmp_signed("<", left, number(0)), number(0), left)
-        multiplied = e.minimum(count, left)
+        multiplied = count
+        if not self.sizes.projection:
+            multiplied = self._continuing(row, count, alive_after)
         vectors = self.tile.vectors
         with e.loop(multiplied, count, number(1), name="z") as fresh:
             for v in range(vectors):
-                index = b.add(e.times(fresh.index, vectors), number(v))
-                b.store(e.math.const(0.0), b.gep(self.scratch, [index]))
-        e.cases(multiplied, self.tile.rows, lambda rows: self._products(rows, block, row))
+                place = self._operand_at(v, fresh.index, b.add(row, fresh.index), block)
+                e.put_vector(e.math.const(0.0), place)
+        e.cases(multiplied, self.tile.rows, partial(self._products, block, row))
+        if not self.plan.backward_sweeps.single:
+            return
         for v in range(vectors):
             unit = b.add(e.times(block, self.tile.units), number(v * self.tile.lanes))
             self._column(v, unit, row, count)
 
-    def _products(self, rows: int, block: Value, row: Value) -> None:
-        """`d_gate_{t+1} R` of `rows` rows and one block of units, to scratch."""
+    def _continuing(self, row: Value, count: Value, alive_after: Value) -> Value:
+        """How many of the rows have a step after this one."""
+        b = self.e.builder
+        left = b.sub(alive_after, row)
+        left = b.select(b.icmp_signed("<", left, number(0)), number(0), left)
+        return self.e.minimum(count, left)
+
+    def _operand_at(self, v: int, index: Value, row: Value, block: Value) -> Value:
+        """Where the gradient that came through R lies: in registers, or in the row's memory.
+
+        Arguments:
+            index: the row within its chunk. row: the row of the batch.
+        """
+        e, b = self.e, self.e.builder
+        if self.plan.backward_sweeps.single:
+            place = b.add(e.times(index, self.tile.vectors), number(v))
+            return b.bitcast(b.gep(self.scratch, [place]), e.math.scalar.as_pointer())
+        unit = b.add(e.times(block, self.tile.units), number(v * self.tile.lanes))
+        return e.at(e["d_operand"], e.times(row, self.tile.padded), unit)
+
+    def _products(self, block: Value, row: Value, rows: int) -> None:
+        """`d_gate_{t+1} R`, or with a projection `d_out W_hr`, for rows and one block of units."""
         e, b, tile = self.e, self.e.builder, self.tile
-        vectors, hidden = tile.vectors, self.hidden_size
-        sums = [[e.math.const(0.0)] * vectors for _ in range(rows)]
-        packed = e.at(
-            e["weights_h"], e.times(block, len(self.members) * hidden * vectors * tile.lanes)
-        )
-        for first, length in _runs(self.members):
-            starts = []
-            for q in range(rows):
-                memory_row = b.add(b.add(self.places["after"], row), number(q))
-                column = self.members[first] * hidden
-                starts.append(e.at(e["d_gates"], e.times(memory_row, self.sums * hidden), column))
-            weights = e.at(packed, first * hidden * vectors * tile.lanes)
-            columns = list(range(vectors))
-            sums = product(e, sums, weights, starts, length * hidden, columns, vectors)
+        here = [b.add(row, number(q)) for q in range(rows)]
+        sums = [[e.math.const(0.0)] * tile.vectors for _ in here]
+        columns = list(range(tile.vectors))
+        if self.sizes.projection:
+            depth = self.sizes.projection
+            packed = e.at(e["weights_r"], e.times(block, depth * tile.units))
+            starts = [self._projected(one) for one in here]
+            sums = product(e, sums, packed, starts, depth, columns, tile.vectors)
+        else:
+            sums = self._through_r(sums, here, block, tile)
         for q in range(rows):
-            for v in range(vectors):
-                b.store(sums[q][v], b.gep(self.scratch, [number(q * vectors + v)]))
+            for v in range(tile.vectors):
+                e.put_vector(sums[q][v], self._operand_at(v, number(q), here[q], block))
+
+    def _through_r(
+        self, sums: list[list[Value]], here: list[Value], block: Value, cut: Tile
+    ) -> list[list[Value]]:
+        """Add `d_gate_{t+1} R` to sums, for one block of what R multiplies."""
+        e, b = self.e, self.e.builder
+        columns = list(range(cut.vectors))
+        depth = self.hidden_size // self.sizes.heads
+        packed = e.at(e["weights_h"], e.times(block, len(self.members) * depth * cut.units))
+        head = head_column(e, self.sizes, cut, block)
+        runs = _runs(self.members) if self.sizes.heads == 1 else _singles(self.members)
+        for first, length in runs:
+            column = self.members[first] * self.hidden_size
+            starts = [
+                e.at(
+                    e["d_gates"],
+                    e.times(b.add(self.places["after"], row), self.sums * self.hidden_size),
+                    head,
+                    column,
+                )
+                for row in here
+            ]
+            weights = e.at(packed, first * depth * cut.units)
+            sums = product(e, sums, weights, starts, length * depth, columns, cut.vectors)
+        return sums
+
+    def _projected(self, row: Value) -> Value:
+        """The row of this step's gradient of the projected output."""
+        e = self.e
+        memory_row = e.builder.add(self.places["now"], row)
+        return e.at(e["d_projected"], e.times(memory_row, self.sizes.projection))
+
+    def _unproject(self, limit: Value, alive_after: Value) -> None:
+        """The whole gradient of the projected output of this step."""
+        e, b, mine = self.e, self.e.builder, self.share
+        width = self.sizes.projection
+        cut = tile(width, 1, self.tile.lanes, self.tile.budget)
+        with (
+            e.loop(number(0), number(cut.blocks), number(1), name="p") as block,
+            e.loop(mine.start, limit, mine.stride, name="r") as chunk,
+        ):
+            row = chunk.index
+            count = e.minimum(number(self.tile.rows), b.sub(limit, row))
+            multiplied = self._continuing(row, count, alive_after)
+
+            def put(here: Value, v: int, value: Value | None) -> None:
+                unit = b.add(e.times(block.index, cut.units), number(v * cut.lanes))
+                mask = e.units_below(unit, number(width))
+                memory_row = b.add(self.places["now"], here)
+                outside = e.at(e["d_out"], b.mul(memory_row, e["ld d_out"]), unit)
+                total = e.load_units(outside, mask)
+                total = total if value is None else b.fadd(total, value)
+                e.store_units(total, e.at(self._projected(here), unit), mask)
+
+            def products(rows: int) -> None:
+                here = [b.add(row, number(q)) for q in range(rows)]
+                zeros = [[e.math.const(0.0)] * cut.vectors for _ in here]
+                sums = self._through_r(zeros, here, block.index, cut)
+                for q in range(rows):
+                    for v in range(cut.vectors):
+                        put(here[q], v, sums[q][v])
+
+            with e.loop(multiplied, count, number(1), name="z") as fresh:
+                for v in range(cut.vectors):
+                    put(b.add(row, fresh.index), v, None)
+            e.cases(multiplied, self.tile.rows, products)
 
     def _column(self, v: int, unit: Value, row: Value, count: Value) -> None:
         """One vector of units for `count` rows, summing bias and weight gradients on the way."""
@@ -148,7 +273,7 @@ class BackwardEmitter:
         """Where this thread sums the gradients of the biases, then of the per-unit weights."""
         e = self.e
         places = []
-        for buffer, members in (("d_bias", self.sums), ("d_units", len(self.plan.weights))):
+        for buffer, members in (("d_bias", len(self.biased)), ("d_units", len(self.plan.weights))):
             start = e.times(e["thread"], members * self.tile.padded)
             for n in range(members):
                 places.append(e.at(e[buffer], start, unit, n * self.tile.padded))
@@ -158,81 +283,119 @@ class BackwardEmitter:
         self, v: int, unit: Value, mask: Value | None, inner: Value, row: Value
     ) -> list[Value]:
         """The backward step graph for one row and one vector; returns what is summed."""
-        e, plan, hidden = self.e, self.plan, self.hidden_size
+        e, plan = self.e, self.plan
         values: dict[Node, Value] = {}
-        position = e.builder.add(e.times(row, hidden), unit)
+        scratch = e.builder.add(e.times(inner, self.tile.vectors), number(v))
+        place = Place(row, unit, mask, scratch)
+        for node in plan.backward.outputs.values():
+            e.evaluate(node, values, partial(self._load, place=place))
+        self._put(values, place)
+        return self._summed(values)
 
-        def load(node: Node) -> Value | None:
-            return self._load(node, v, unit, mask, inner, row)
+    def _give(self, values: dict[Node, Value], place: Place) -> None:
+        """Store the results of a step in the last of several sweeps."""
+        e = self.e
+        self._put(values, place)
+        for where, part in zip(self._totals(place.unit), self._summed(values), strict=True):
+            e.put_vector(e.builder.fadd(e.vector_at(where), part), where)
 
-        results = {
-            name: e.evaluate(node, values, load) for name, node in plan.backward.outputs.items()
-        }
-        memory_row = e.builder.add(self.places["now"], row)
-        target = e.builder.add(e.times(memory_row, self.sums * hidden), unit)
-        gates = [results[f"d_gate {acc.leaf}"] for acc in plan.accumulators]
-        for n, value in enumerate(gates):
+    def _summed(self, values: dict[Node, Value]) -> list[Value]:
+        """Gradients that are summed over rows: of biases, then of per-unit weights."""
+        plan = self.plan
+        leaves = [plan.accumulators[n].leaf for n in self.biased]
+        named = [f"d_gate {leaf}" for leaf in leaves]
+        named += [f"d_weight {name}" for name in plan.weights]
+        return [values[plan.backward.outputs[name]] for name in named]
+
+    def _put(self, values: dict[Node, Value], place: Place) -> None:
+        """Store the gradients of the affine sums and of the previous states."""
+        e, plan, hidden, mask = self.e, self.plan, self.hidden_size, place.mask
+        results = {name: values[node] for name, node in plan.backward.outputs.items()}
+        position = e.builder.add(e.times(place.row, hidden), place.unit)
+        memory_row = e.builder.add(self.places["now"], place.row)
+        target = e.builder.add(e.times(memory_row, self.sums * hidden), place.unit)
+        for n, acc in enumerate(plan.accumulators):
+            value = results[f"d_gate {acc.leaf}"]
             e.store_units(value, e.at(e["d_gates"], target, n * hidden), mask)
         for name in plan.states:
             e.store_units(results[f"d_state {name}"], e.at(e[f"d_state {name}"], position), mask)
         if plan.direct:
             e.store_units(results["d_state h"], e.at(e["d_h"], position), mask)
-        return [*gates, *(results[f"d_weight {name}"] for name in plan.weights)]
 
-    def _load(
-        self, node: Node, v: int, unit: Value, mask: Value | None, inner: Value, row: Value
-    ) -> Value | None:
+    def _load(self, node: Node, place: Place) -> Value | None:
         e, b, plan, hidden = self.e, self.e.builder, self.plan, self.hidden_size
         if node.op == "const":
             return e.math.const(node.value)
         if node.op == "weight":
-            return e.vector_at(
-                e.at(e["units"], unit, plan.weights.index(node.name) * self.tile.padded)
-            )
+            position = plan.weights.index(node.name) * self.tile.padded
+            return e.vector_at(e.at(e["units"], place.unit, position))
+        if node.op == "mask":
+            return emit_mask(e, plan.masks, node.name, place.row, self.places["t"], place.unit)
         if node.op == "grad":
-            return self._gradient(node.name.removeprefix("d_"), v, unit, mask, inner, row)
-        memory_row = b.add(self.places["now"], row)
-        saved = [kept.index for kept in plan.saved]
-        if node.index in saved:
-            start = e.times(memory_row, len(saved) * hidden)
-            return e.load_units(
-                e.at(e["saved"], start, unit, saved.index(node.index) * hidden), mask
-            )
+            return self._gradient(node.name.removeprefix("d_"), place)
+        memory_row = b.add(self.places["now"], place.row)
+        if node in self.saved or node in self.shared:
+            start = e.at(e["saved"], e.times(memory_row, plan.saved_width(hidden)))
+            if node in self.shared:
+                column = len(self.saved) * hidden + self.shared[node]
+                return e.broadcast(b.load(e.at(start, column)))
+            return e.load_units(e.at(start, place.unit, self.saved[node] * hidden), place.mask)
         if node in plan.available and node.op != "state":
             buffer = self._sequence(plan.available[node])
-            return e.load_units(e.at(e[buffer], e.times(memory_row, hidden), unit), mask)
+            row = e.times(memory_row, hidden)
+            return e.load_units(e.at(e[buffer], row, place.unit), place.mask)
         if node.op == "state":
-            return self._previous(node.name, unit, mask, row)
+            return self._previous(node.name, place)
         return None
 
     def _sequence(self, name: str) -> str:
         return "out" if name == "h" else f"sequence {name}"
 
-    def _previous(self, name: str, unit: Value, mask: Value | None, row: Value) -> Value:
+    def _previous(self, name: str, place: Place) -> Value:
         """A state before this step: from its sequence, or the first one."""
         e, b, hidden = self.e, self.e.builder, self.hidden_size
         first = e["h_first"] if name == "h" else e[f"first {name}"]
         earlier = e.at(e[self._sequence(name)], e.times(self.places["before"], hidden))
         base = b.select(self.places["first"], first, earlier)
-        return e.load_units(e.at(base, e.times(row, hidden), unit), mask)
+        return e.load_units(e.at(base, e.times(place.row, hidden), place.unit), place.mask)
 
-    def _gradient(
-        self, name: str, v: int, unit: Value, mask: Value | None, inner: Value, row: Value
-    ) -> Value:
-        """The whole gradient of a new state: from the layer's results and from the step after."""
-        e, b, hidden = self.e, self.e.builder, self.hidden_size
+    def _gradient(self, name: str, place: Place) -> Value:
+        """The whole gradient of a result: from outside and from the step after."""
+        e, b, hidden, plan = self.e, self.e.builder, self.hidden_size, self.plan
+        if name == "operand":
+            return self._through(place)
+        if name == "h" and self.sizes.projection:
+            return self._through(place)
         slot = "d_out" if name == "h" else f"d_sequence {name}"
-        memory_row = b.add(self.places["now"], row)
-        outside = e.at(e[slot], b.mul(memory_row, e[f"ld {slot}"]), unit)
-        total = e.load_units(outside, mask)
-        position = b.add(e.times(row, hidden), unit)
+        memory_row = b.add(self.places["now"], place.row)
+        outside = e.at(e[slot], b.mul(memory_row, e[f"ld {slot}"]), place.unit)
+        total = e.load_units(outside, place.mask)
+        position = b.add(e.times(place.row, hidden), place.unit)
         if name != "h":
-            return b.fadd(total, e.load_units(e.at(e[f"d_state {name}"], position), mask))
-        index = b.add(e.times(inner, self.tile.vectors), number(v))
-        total = b.fadd(total, b.load(b.gep(self.scratch, [index])))
-        if self.plan.direct:
-            total = b.fadd(total, e.load_units(e.at(e["d_h"], position), mask))
+            kept = e.load_units(e.at(e[f"d_state {name}"], position), place.mask)
+            return b.fadd(total, kept)
+        if not plan.operand:
+            total = b.fadd(total, self._through(place))
+        if plan.direct:
+            total = b.fadd(total, e.load_units(e.at(e["d_h"], position), place.mask))
         return total
+
+    def _through(self, place: Place) -> Value:
+        """What came through the matrix."""
+        e = self.e
+        if self.plan.backward_sweeps.single:
+            return e.builder.load(e.builder.gep(self.scratch, [place.scratch]))
+        start = e.times(place.row, self.tile.padded)
+        return e.vector_at(e.at(e["d_operand"], start, place.unit))
+
+
+def biased(plan: Plan) -> list[int]:
+    """The affine sums that have a bias."""
+    return [n for n, acc in enumerate(plan.accumulators) if acc.bias_ih or acc.bias_hh]
+
+
+def _singles(members: list[int]) -> list[tuple[int, int]]:
+    return [(position, 1) for position in range(len(members))]
 
 
 def _runs(members: list[int]) -> list[tuple[int, int]]:

@@ -2,13 +2,16 @@
 
 Loop order: time, block of hidden units, rows of the batch. For some rows and one block of units all
 affine sums of a cell are accumulated together in registers, over `[x_t, h_{t-1}]`, from packed
-weights; the step graph follows on vectors of units. The further states are updated in place; for
-training, their sequences and what the plan keeps are stored too.
+weights; the step graph follows on vectors of units, or in sweeps where a unit needs others. The
+further states are updated in place; for training, their sequences and what the plan keeps are
+stored too.
 
-Packed weights are `[blocks][depth][sums][vectors][lanes]`, see `llvm.pack_forward`.
+Packed weights are `[blocks][depth][sums][vectors][lanes]`, see `llvm_pack`.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import llvmlite.ir as ir
 
@@ -16,6 +19,7 @@ from holdfast.compiler.emit.llvm_loops import (
     I64,
     Emitter,
     Loop,
+    Sizes,
     Tile,
     declare_body,
     meet,
@@ -23,14 +27,20 @@ from holdfast.compiler.emit.llvm_loops import (
     product,
     rows_alive,
     share,
+    tile,
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
+from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
+from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_factor
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
 SIZES = ("counts", "arrived", "steps", "batch", "by_block")
 """Rows alive at each step `[T]` or null, the threads' counter, T, B, and whether threads share the
 units of a row rather than the rows."""
+
+STORING = ("collect", "train")
+"""Modes that store the sequences of the states."""
 
 
 def size_kinds() -> dict[str, ir.Type]:
@@ -39,13 +49,28 @@ def size_kinds() -> dict[str, ir.Type]:
     return {name: I64.as_pointer() if name in pointers else I64 for name in SIZES}
 
 
-def forward_slots(plan: Plan, mode: str) -> list[str]:
+def forward_slots(plan: Plan, mode: str, sizes: Sizes) -> list[str]:
     """Names of a forward kernel's slots in order; pointers, then sizes."""
     names = ["x", "h_first", "out", "weights_x", "weights_h", "bias", "units"]
     names += [f"state {name}" for name in plan.states]
+    names += shared_slots(plan)
+    if plan.operand:
+        names += ["operand_first"] if mode == "train" else ["operand_first", "operand"]
+    if not plan.sweeps.single:
+        names.append("kept")
+    if sizes.projection:
+        names += ["weights_r", "hidden"]
+    if mode in STORING:
+        names += [f"sequence {name}" for name in plan.states]
     if mode == "train":
-        names += ["saved", *(f"sequence {name}" for name in plan.states)]
+        names.append("saved")
     return [*names, *SIZES]
+
+
+def shared_slots(plan: Plan) -> list[str]:
+    """Slots for masks and products inside a step, in the forward and the backward kernel."""
+    masks = list(SLOTS) if plan.masks else []
+    return masks + [f"weights {acc.leaf}" for acc in plan.accumulators if acc.inner]
 
 
 class ForwardEmitter:
@@ -53,161 +78,275 @@ class ForwardEmitter:
 
     Arguments:
         plan: the cell's plan.
-        form, input_size, hidden_size: what the kernel is specialized for.
-        mode: `infer`, `train` (stores sequences and saved values) or `step` (T is 1).
+        form, sizes: what the kernel is specialized for.
+        mode: `infer`, `collect` (stores the sequences of the states), `train` (stores what is saved
+            too) or `step` (T is 1).
     """
 
     def __init__(
-        self,
-        module: ir.Module,
-        plan: Plan,
-        form: Format,
-        input_size: int,
-        hidden_size: int,
-        tile: Tile,
-        mode: str,
+        self, module: ir.Module, plan: Plan, form: Format, sizes: Sizes, tile: Tile, mode: str
     ) -> None:
         self.plan = plan
-        self.input_size = input_size
-        self.hidden_size = hidden_size
+        self.sizes = sizes
+        self.hidden_size = sizes.hidden
         self.tile = tile
         self.mode = mode
         self.previous: Value = None
         """Rows of the previous output, inside the time loop."""
+        self.recurrent: tuple[Value, Value] = (None, None)
+        """Rows that R multiplies, and how far apart they are."""
+        self.offset: Value = None
+        self.step: Value = number(0)
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
-        names = forward_slots(plan, mode)
+        names = forward_slots(plan, mode, sizes)
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
-        kinds |= size_kinds()
+        kinds |= size_kinds() | (noise_kinds(scalar) if plan.masks else {})
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
-        self.e = Emitter(module, self.function, list(self.kinds), form, hidden_size, tile.lanes)
+        self.e = Emitter(module, self.function, list(self.kinds), form, sizes.hidden, tile.lanes)
         self.sums = len(plan.accumulators)
         self.from_x = [n for n, acc in enumerate(plan.accumulators) if acc.x]
-        self.from_h = [n for n, acc in enumerate(plan.accumulators) if acc.h]
-        count = tile.rows * self.sums * tile.vectors
+        self.from_h = [n for n, acc in enumerate(plan.accumulators) if acc.h and not acc.inner]
+        self.saved = {node: n for n, node in enumerate(plan.saved)}
+        self.leaves = {acc.leaf: n for n, acc in enumerate(plan.accumulators)}
+        self.sweeps = Sweeps(self.e, tile, plan.sweeps, self._load, self._give)
+        count = tile.rows * self.sums * tile.vectors if plan.sweeps.single else 1
         self.scratch = self.e.builder.alloca(self.e.math.vector, count, name="scratch")
 
     def emit(self) -> None:
         """Write the whole body."""
         e = self.e
         self.share = share(e, self.tile)
+        first = e["operand_first"] if self.plan.operand else e["h_first"]
+        width = number(self.sizes.output)
         if self.mode == "step":
-            self.previous = e["h_first"]
-            self._step(number(0), e["batch"])
+            self.offset, self.previous, self.recurrent = number(0), e["h_first"], (first, width)
+            self._step(e["batch"])
             e.builder.ret_void()
             return
-        first = [number(0), e["h_first"]]
-        with e.loop(number(0), e["steps"], number(1), first, "t") as time:
-            offset, self.previous = time.values
+        carried = [number(0), e["h_first"], first, width]
+        with e.loop(number(0), e["steps"], number(1), carried, "t") as time:
+            self.offset, self.previous, *recurrent = time.values
+            self.recurrent = (recurrent[0], recurrent[1])
+            self.step = time.index
             alive = rows_alive(e, time.index)
-            self._step(offset, alive)
+            self._step(alive)
             meet(e, time.index)
-            time.carry(
-                e.builder.add(offset, alive),
-                e.at(e["out"], e.times(offset, self.hidden_size)),
-            )
+            here = e.at(e["out"], e.times(self.offset, self.sizes.output))
+            following = self._operand_rows(here)
+            time.carry(e.builder.add(self.offset, alive), here, *following)
         e.builder.ret_void()
 
-    def _step(self, offset: Value, alive: Value) -> None:
-        """One time step, whose rows begin at `offset`."""
-        e = self.e
-        mine = self.share
+    def _operand_rows(self, out: Value) -> tuple[Value, Value]:
+        """What R multiplies in the next step, and the distance between rows."""
+        e, plan = self.e, self.plan
+        if not plan.operand:
+            return out, number(self.sizes.output)
+        if self.mode != "train":
+            rows = e.at(e["operand"], e.times(self.offset, self.hidden_size))
+            return rows, number(self.hidden_size)
+        width = plan.saved_width(self.hidden_size)
+        column = self.saved[plan.forward.outputs["operand"]] * self.hidden_size
+        return e.at(e["saved"], e.times(self.offset, width), column), number(width)
+
+    def _step(self, alive: Value) -> None:
+        """One time step."""
+        e, mine = self.e, self.share
         limit = e.minimum(mine.end, alive)
         with (
             e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
             e.loop(mine.start, limit, mine.stride, name="r") as rows,
         ):
-            self._rows(offset, block.index, rows.index, limit)
+            self._rows(block.index, rows.index, limit)
+        if not self.plan.sweeps.single:
+            for group in self.plan.sweeps.groups:
+                for node in self.plan.sweeps.sweeps[group[0]].products:
+                    emit_factor(self.sweeps, self._factor(node), mine, limit)
+                self.sweeps.rows(group, mine.start, limit, mine.stride)
+        if self.sizes.projection:
+            self._project(limit)
 
-    def _rows(self, offset: Value, block: Value, row: Value, limit: Value) -> None:
+    def _rows(self, block: Value, row: Value, limit: Value) -> None:
         e = self.e
         count = e.minimum(number(self.tile.rows), e.builder.sub(limit, row))
+        for group in groups(self.plan):
+            e.cases(count, self.tile.rows, partial(self._products, group, block, row))
+        if self.plan.sweeps.single:
+            with e.loop(number(0), count, number(1), name="q") as inner:
+                self._cell(inner, block, row)
 
-        def products(rows: int) -> None:
-            self._products(rows, offset, block, row)
-
-        e.cases(count, self.tile.rows, products)
-        with e.loop(number(0), count, number(1), name="q") as inner:
-            self._cell(inner, offset, block, row)
-
-    def _products(self, rows: int, offset: Value, block: Value, row: Value) -> None:
-        """The affine sums of `rows` rows and one block of units, to scratch."""
+    def _products(self, group: list[int], block: Value, row: Value, rows: int) -> None:
+        """Affine sums of `rows` rows and one block of units, to scratch or to the rows' memory."""
         e, tile, vectors = self.e, self.tile, self.tile.vectors
-        width = self.sums * vectors
-        bias = e.at(e["bias"], e.times(block, width * tile.lanes))
-        initial = [e.vector_at(e.at(bias, n * tile.lanes)) for n in range(width)]
+        here = [e.builder.add(row, number(q)) for q in range(rows)]
+        bias = e.at(e["bias"], e.times(block, self.sums * tile.units))
+        initial = [
+            e.vector_at(e.at(bias, (n * vectors + v) * tile.lanes))
+            for n in group
+            for v in range(vectors)
+        ]
         sums = [list(initial) for _ in range(rows)]
-        for source, weights, depth, members, base in (
-            ("x", "weights_x", self.input_size, self.from_x, offset),
-            ("h", "weights_h", self.hidden_size, self.from_h, number(0)),
+        for name, members, depth, starts in (
+            ("weights_x", self.from_x, self.sizes.input, self._input_rows(here)),
+            ("weights_h", self.from_h, self.sizes.depth, self._recurrent_rows(here, block)),
         ):
-            columns = [n * vectors + v for n in members for v in range(vectors)]
-            pointer = e["x"] if source == "x" else self.previous
-            packed = e.at(e[weights], e.times(block, depth * len(columns) * tile.lanes))
-            starts = [
-                e.at(pointer, e.times(e.builder.add(e.builder.add(base, row), number(q)), depth))
-                for q in range(rows)
-            ]
+            members = [n for n in members if n in group]
+            columns = [group.index(n) * vectors + v for n in members for v in range(vectors)]
+            packed = e.at(e[name], e.times(block, depth * len(columns) * tile.lanes))
             sums = product(e, sums, packed, starts, depth, columns, len(columns))
         for q in range(rows):
-            for n in range(width):
-                e.builder.store(sums[q][n], self._scratch_at(number(q * width + n)))
+            for n, member in enumerate(group):
+                for v in range(vectors):
+                    value = sums[q][n * vectors + v]
+                    self._keep_sum(value, member, v, q, here[q], block)
+
+    def _keep_sum(
+        self, value: Value, member: int, v: int, q: int, row: Value, block: Value
+    ) -> None:
+        e = self.e
+        if self.plan.sweeps.single:
+            index = (q * self.sums + member) * self.tile.vectors + v
+            e.builder.store(value, self._scratch_at(number(index)))
+            return
+        unit = e.builder.add(e.times(block, self.tile.units), number(v * self.tile.lanes))
+        leaf = self.plan.accumulators[member].leaf
+        node = next(node for node in self.plan.sweeps.kept if node.owned and node.name == leaf)
+        e.put_vector(value, self.sweeps.at(node, row, unit))
+
+    def _input_rows(self, rows: list[Value]) -> list[Value]:
+        e = self.e
+        return [
+            e.at(e["x"], e.times(e.builder.add(self.offset, row), self.sizes.input)) for row in rows
+        ]
+
+    def _recurrent_rows(self, rows: list[Value], block: Value) -> list[Value]:
+        e = self.e
+        base, stride = self.recurrent
+        column = head_column(e, self.sizes, self.tile, block)
+        return [e.at(base, e.builder.mul(row, stride), column) for row in rows]
+
+    def _factor(self, node: Node) -> Factor:
+        """A gate that is called: R of the gate with its operand, added to the rest of its sum."""
+        e = self.e
+        return Factor(
+            node,
+            lambda row: self.sweeps.at(node.inputs[0], row, number(0)),
+            e[f"weights {node.name}"],
+            self.hidden_size,
+            lambda row, unit: e.vector_at(self.sweeps.at(node, row, unit)),
+        )
 
     def _scratch_at(self, index: Value) -> Value:
         return self.e.builder.gep(self.scratch, [index])
 
-    def _cell(self, inner: Loop, offset: Value, block: Value, row: Value) -> None:
+    def _cell(self, inner: Loop, block: Value, row: Value) -> None:
         """The step graph for one row and one block of units."""
         e = self.e
         batch_row = e.builder.add(row, inner.index)
-        memory_row = e.builder.add(offset, batch_row)
         for v in range(self.tile.vectors):
             unit = e.builder.add(e.times(block, self.tile.units), number(v * self.tile.lanes))
-            self._vector(v, unit, inner.index, batch_row, memory_row)
+            scratch = e.builder.add(e.times(inner.index, self.sums * self.tile.vectors), number(v))
+            place = Place(batch_row, unit, e.unit_mask(unit), scratch)
+            values: dict[Node, Value] = {}
+            for node in self.plan.results(self.mode):
+                e.evaluate(node, values, partial(self._load, place=place))
+            self._give(values, place)
 
-    def _vector(
-        self, v: int, unit: Value, inner: Value, batch_row: Value, memory_row: Value
-    ) -> None:
-        e, hidden = self.e, self.hidden_size
-        mask = e.unit_mask(unit)
-        carried = e.builder.add(e.times(batch_row, hidden), unit)
-        width = self.sums * self.tile.vectors
+    def _load(self, node: Node, place: Place) -> Value | None:
+        e, plan = self.e, self.plan
+        if node.op == "const":
+            return e.math.const(node.value)
+        if node.op == "gate":
+            index = number(self.leaves[node.name] * self.tile.vectors)
+            return e.builder.load(self._scratch_at(e.builder.add(place.scratch, index)))
+        if node.op == "weight":
+            position = plan.weights.index(node.name) * self.tile.padded
+            return e.vector_at(e.at(e["units"], place.unit, position))
+        if node.op == "mask":
+            return emit_mask(e, plan.masks, node.name, place.row, self.step, place.unit)
+        if node.op == "state":
+            rows = self.previous if node.name == "h" else e[f"state {node.name}"]
+            start = e.times(place.row, self.hidden_size)
+            return e.load_units(e.at(rows, start, place.unit), place.mask)
+        return None
 
-        def load(node: Node) -> Value | None:
-            if node.op == "const":
-                return e.math.const(node.value)
-            if node.op == "gate":
-                leaves = [acc.leaf for acc in self.plan.accumulators]
-                column = leaves.index(node.name) * self.tile.vectors + v
-                index = e.builder.add(e.times(inner, width), number(column))
-                return e.builder.load(self._scratch_at(index))
-            if node.op == "weight":
-                position = self.plan.weights.index(node.name) * self.tile.padded
-                return e.vector_at(e.at(e["units"], unit, position))
-            if node.op == "state" and node.name == "h":
-                return self._previous_h(batch_row, unit, mask)
-            if node.op == "state":
-                return e.load_units(e.at(e[f"state {node.name}"], carried), mask)
-            return None
-
-        values: dict[Node, Value] = {}
-        results = {
-            name: e.evaluate(node, values, load) for name, node in self.plan.forward.outputs.items()
-        }
-        target = e.builder.add(e.times(memory_row, hidden), unit)
-        e.store_units(results["h"], e.at(e["out"], target), mask)
-        for name in self.plan.states:
-            e.store_units(results[name], e.at(e[f"state {name}"], carried), mask)
+    def _give(self, values: dict[Node, Value], place: Place) -> None:
+        """Store the results of a step for one row and one vector of units."""
+        e, plan, hidden, mask = self.e, self.plan, self.hidden_size, place.mask
+        outputs = plan.forward.outputs
+        carried = e.builder.add(e.times(place.row, hidden), place.unit)
+        memory_row = e.builder.add(self.offset, place.row)
+        target = e.builder.add(e.times(memory_row, hidden), place.unit)
+        if self.sizes.projection:
+            e.store_units(values[outputs["h"]], e.at(e["hidden"], carried), mask)
+        else:
+            e.store_units(values[outputs["h"]], e.at(e["out"], target), mask)
+        for name in plan.states:
+            e.store_units(values[outputs[name]], e.at(e[f"state {name}"], carried), mask)
+            if self.mode in STORING:
+                e.store_units(values[outputs[name]], e.at(e[f"sequence {name}"], target), mask)
+        if plan.operand and self.mode != "train":
+            e.store_units(values[outputs["operand"]], e.at(e["operand"], target), mask)
         if self.mode == "train":
-            for name in self.plan.states:
-                e.store_units(results[name], e.at(e[f"sequence {name}"], target), mask)
-            for n, node in enumerate(self.plan.saved):
-                value = e.evaluate(node, values, load)
-                start = e.times(memory_row, len(self.plan.saved) * hidden)
-                place = e.at(e["saved"], start, unit, n * hidden)
-                e.store_units(value, place, mask)
+            self._save(values, memory_row, place)
 
-    def _previous_h(self, batch_row: Value, unit: Value, mask: Value | None) -> Value:
-        e = self.e
-        start = e.builder.add(e.times(batch_row, self.hidden_size), unit)
-        return e.load_units(e.at(self.previous, start), mask)
+    def _save(self, values: dict[Node, Value], memory_row: Value, place: Place) -> None:
+        e, hidden = self.e, self.hidden_size
+        row = e.at(e["saved"], e.times(memory_row, self.plan.saved_width(hidden)))
+        for n, node in enumerate(self.plan.saved):
+            e.store_units(values[node], e.at(row, place.unit, n * hidden), place.mask)
+        if self.plan.shared:
+            numbers = e.at(row, len(self.plan.saved) * hidden)
+            first = e.builder.icmp_signed("==", place.unit, number(0))
+            with e.builder.if_then(first):
+                for n, node in enumerate(self.plan.shared):
+                    e.builder.store(e.first_lane(values[node]), e.at(numbers, n))
+
+    def _project(self, limit: Value) -> None:
+        """The output of this step, `W_hr` times the new h, for the rows of this thread."""
+        e, b, mine = self.e, self.e.builder, self.share
+        cut = tile(self.sizes.projection, 1, self.tile.lanes, self.tile.budget)
+        with (
+            e.loop(number(0), number(cut.blocks), number(1), name="p") as block,
+            e.loop(mine.start, limit, mine.stride, name="r") as chunk,
+        ):
+            count = e.minimum(number(self.tile.rows), b.sub(limit, chunk.index))
+            packed = e.at(e["weights_r"], e.times(block.index, self.hidden_size * cut.units))
+
+            def products(rows: int) -> None:
+                here = [b.add(chunk.index, number(q)) for q in range(rows)]
+                starts = [e.at(e["hidden"], e.times(row, self.hidden_size)) for row in here]
+                zeros = [[e.math.const(0.0)] * cut.vectors for _ in here]
+                columns = list(range(cut.vectors))
+                depth = self.hidden_size
+                sums = product(e, zeros, packed, starts, depth, columns, cut.vectors)
+                for row, found in zip(here, sums, strict=True):
+                    memory_row = b.add(self.offset, row)
+                    start = e.at(e["out"], e.times(memory_row, self.sizes.projection))
+                    for v, value in enumerate(found):
+                        unit = b.add(e.times(block.index, cut.units), number(v * cut.lanes))
+                        mask = e.units_below(unit, number(self.sizes.projection))
+                        e.store_units(value, e.at(start, unit), mask)
+
+            e.cases(count, self.tile.rows, products)
+
+
+def groups(plan: Plan) -> list[list[int]]:
+    """Affine sums that are accumulated together.
+
+    All of them, unless every sum is of x alone or of h alone: then each kind by itself, with more
+    rows in the registers.
+    """
+    sums = plan.accumulators
+    alone = [[n for n, acc in enumerate(sums) if getattr(acc, part)] for part in ("x", "h")]
+    if plan.sweeps.single or any(acc.x and acc.h for acc in sums) or not all(alone):
+        return [list(range(len(sums)))]
+    return alone
+
+
+def head_column(e: Emitter, sizes: Sizes, cut: Tile, block: Value) -> Value:
+    """Where the units begin that a block of units sees: 0, or its head's first."""
+    if sizes.heads == 1:
+        return number(0)
+    first = e.times(block, cut.units)
+    return e.times(e.builder.sdiv(first, number(sizes.depth)), sizes.depth)

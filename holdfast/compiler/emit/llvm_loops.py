@@ -32,6 +32,27 @@ def number(value: int) -> Value:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What a kernel is specialized for: I, H, heads of the recurrence, P of the projection."""
+
+    input: int
+    hidden: int
+    heads: int = 1
+    projection: int = 0
+    """Features of the output; 0 for H itself."""
+
+    @property
+    def output(self) -> int:
+        """Features of the output."""
+        return self.projection or self.hidden
+
+    @property
+    def depth(self) -> int:
+        """Units that R of one unit multiplies."""
+        return self.output // self.heads
+
+
+@dataclass(frozen=True)
 class Tile:
     """How a product is cut for the registers of a target."""
 
@@ -42,6 +63,8 @@ class Tile:
     """Rows of the batch that are accumulated together."""
     blocks: int
     """Blocks of `vectors * lanes` units that cover H."""
+    budget: int = 24
+    """Registers for accumulators."""
 
     @property
     def units(self) -> int:
@@ -54,18 +77,26 @@ class Tile:
         return self.units * self.blocks
 
 
-def tile(hidden_size: int, sums: int, target: Target, itemsize: int) -> Tile:
+def tile(hidden_size: int, sums: int, lanes: int, budget: int, width: int = 0) -> Tile:
     """The tile for `sums` accumulators per row and vector.
 
-    The accumulators take three quarters of the registers, the rest holds weights. Where a cell has
-    few sums, several vectors of units share a block, as far as they divide H without waste.
+    Where a cell has few sums, several vectors of units share a block, as far as they divide H
+    without waste.
+
+    Arguments:
+        budget: registers for accumulators.
+        width: units of a head, which blocks must not straddle; 0 where there is just one.
     """
-    lanes = target.lanes(itemsize)
     vectors = -(-hidden_size // lanes)
-    budget = target.registers * 3 // 4
-    shared = next(n for n in (4, 3, 2, 1) if vectors % n == 0 and (n * sums <= 4 or n == 1))
+    whole = width // lanes or vectors
+    shared = next(n for n in (4, 3, 2, 1) if whole % n == 0 and (n * sums <= 4 or n == 1))
     rows = max(1, min(12, budget // (sums * shared)))
-    return Tile(lanes, shared, rows, vectors // shared)
+    return Tile(lanes, shared, rows, vectors // shared, budget)
+
+
+def register_budget(target: Target) -> int:
+    """Registers for accumulators: three quarters; the rest holds weights."""
+    return target.registers * 3 // 4
 
 
 @dataclass
@@ -181,18 +212,36 @@ class Emitter:
         zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(single, undefined, zeros)
 
+    def first_lane(self, vector: Value) -> Value:
+        """The number in lane 0."""
+        return self.builder.extract_element(vector, ir.Constant(I32, 0))
+
+    def total(self, vector: Value) -> Value:
+        """The sum of all lanes, by halves."""
+        undefined = ir.Constant(vector.type, ir.Undefined)
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            upper = [lanes + n if n < lanes else n for n in range(self.lanes)]
+            order = ir.Constant(ir.VectorType(I32, self.lanes), upper)
+            vector = self.builder.fadd(
+                vector, self.builder.shuffle_vector(vector, undefined, order)
+            )
+        return self.first_lane(vector)
+
     def unit_mask(self, unit: Value) -> Value | None:
         """Which lanes are units, for a vector that starts at `unit`; None when all always are."""
         return self.units_below(unit, number(self.hidden_size)) if self.masked else None
 
     def units_below(self, unit: Value, limit: Value) -> Value:
         """Which of the lanes `unit, unit + 1 ...` are below a limit."""
-        start, stop = self._spread(unit), self._spread(limit)
+        start, stop = self.spread(unit), self.spread(limit)
         lanes = ir.Constant(start.type, list(range(self.lanes)))
         return self.builder.icmp_signed("<", self.builder.add(start, lanes), stop)
 
-    def _spread(self, value: Value) -> Value:
-        undefined = ir.Constant(ir.VectorType(I64, self.lanes), ir.Undefined)
+    def spread(self, value: Value) -> Value:
+        """One integer in every lane."""
+        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
         single = self.builder.insert_element(undefined, value, ir.Constant(I32, 0))
         zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(single, undefined, zeros)

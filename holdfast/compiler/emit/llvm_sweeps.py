@@ -1,0 +1,165 @@
+"""Sweeps over the units of a row in LLVM IR, for steps that one sweep cannot do.
+
+Each row of the batch has a piece of memory, the buffer `kept`: vectors of units for the affine sums
+and for what the schedule keeps, then one number for each mean. Products go through the batch block
+by block and leave their sums there; the sweeps go through a row, vector by vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holdfast.compiler.emit.llvm_loops import Emitter, Share, Tile, number, product
+from holdfast.compiler.emit.llvm_math import Value
+from holdfast.compiler.graph import Node
+from holdfast.compiler.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a step graph is evaluated: a row of the batch, a vector of units, a sweep."""
+
+    row: Value
+    unit: Value
+    mask: Value | None
+    """Which lanes are units; None where all are."""
+    scratch: Value
+    """Index of the row's first sum among those in registers, where there is a single sweep."""
+    sweep: int = 0
+
+
+def kept_width(schedule: Schedule, tile: Tile) -> int:
+    """Numbers that each row of the batch needs in the buffer `kept`."""
+    if schedule.single:
+        return 0
+    means = -(-len(schedule.means) // tile.lanes) * tile.lanes
+    return len(schedule.kept) * tile.padded + means
+
+
+class Sweeps:
+    """Emits the sweeps of a schedule.
+
+    Arguments:
+        load: the value of a leaf or of a node that lies in memory, at a place; None for others.
+        give: stores the results of the last sweep, given by node.
+    """
+
+    def __init__(
+        self,
+        e: Emitter,
+        tile: Tile,
+        schedule: Schedule,
+        load: Callable[[Node, Place], Value | None],
+        give: Callable[[dict[Node, Value], Place], None],
+    ) -> None:
+        self.e = e
+        self.tile = tile
+        self.schedule = schedule
+        self.load = load
+        self.give = give
+        self.width = kept_width(schedule, tile)
+        self.positions = {node: n for n, node in enumerate(schedule.kept)}
+        self.means = {node: n for n, node in enumerate(schedule.means)}
+        self.stored = {node: n for n, sweep in enumerate(schedule.sweeps) for node in sweep.keeps}
+
+    def at(self, node: Node, row: Value, unit: Value) -> Value:
+        """Where a kept value of a row lies."""
+        start = self.e.times(row, self.width)
+        return self.e.at(self.e["kept"], start, unit, self.positions[node] * self.tile.padded)
+
+    def fetch(self, node: Node, place: Place) -> Value | None:
+        """A value that an earlier sweep or a product has left."""
+        e = self.e
+        if node in self.means:
+            return e.broadcast(e.builder.load(self._mean_at(node, place.row)))
+        if node in self.positions and self.stored.get(node, -1) < place.sweep:
+            return e.vector_at(self.at(node, place.row, place.unit))
+        return self.load(node, place)
+
+    def _mean_at(self, node: Node, row: Value) -> Value:
+        position = len(self.schedule.kept) * self.tile.padded + self.means[node]
+        return self.e.at(self.e["kept"], self.e.times(row, self.width), position)
+
+    def rows(self, group: tuple[int, ...], start: Value, limit: Value, stride: Value) -> None:
+        """The sweeps of a group for the rows of a share."""
+        e = self.e
+        with e.loop(start, limit, stride, name="rows") as chunk:
+            end = e.minimum(e.builder.add(chunk.index, number(self.tile.rows)), limit)
+            with e.loop(chunk.index, end, number(1), name="row") as row:
+                for sweep in group:
+                    self._row(sweep, row.index)
+
+    def _row(self, number_: int, row: Value) -> None:
+        e = self.e
+        sweep = self.schedule.sweeps[number_]
+        zeros = [e.math.const(0.0) for _ in sweep.means]
+        limit = number(self.tile.padded)
+        with e.loop(number(0), limit, number(self.tile.lanes), zeros, "u") as loop:
+            mask = e.unit_mask(loop.index)
+            place = Place(row, loop.index, mask, number(0), number_)
+            values: dict[Node, Value] = {}
+
+            def fetch(node: Node) -> Value | None:
+                return self.fetch(node, place)
+
+            totals = []
+            for mean, total in zip(sweep.means, loop.values, strict=True):
+                term = e.evaluate(mean.inputs[0], values, fetch)
+                term = term if mask is None else e.builder.select(mask, term, e.math.const(0.0))
+                totals.append(e.builder.fadd(total, term))
+            for node in sweep.keeps:
+                e.put_vector(e.evaluate(node, values, fetch), self.at(node, row, loop.index))
+            for node in sweep.gives:
+                e.evaluate(node, values, fetch)
+            if sweep.gives:
+                self.give(values, place)
+            loop.carry(*totals)
+        for mean, total in zip(sweep.means, loop.values, strict=True):
+            scale = e.math.scalar(1.0 / e.hidden_size)
+            e.builder.store(e.builder.fmul(e.total(total), scale), self._mean_at(mean, row))
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A product inside a step: of a kept operand with packed weights."""
+
+    node: Node
+    operand: Callable[[Value], Value]
+    """Pointer to a row's operand."""
+    weights: Value
+    """Packed `[blocks][depth][units]`."""
+    depth: int
+    start: Callable[[Value, Value], Value] | None = None
+    """What the product is added to, for a row and a unit; nothing where None."""
+
+
+def emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> None:
+    """A product inside a step, for the rows and blocks of a share, to the rows' memory."""
+    e, tile = sweeps.e, sweeps.tile
+    b = e.builder
+    with (
+        e.loop(share.first_block, share.last_block, number(1), name="j") as block,
+        e.loop(share.start, limit, share.stride, name="r") as chunk,
+    ):
+        count = e.minimum(number(tile.rows), b.sub(limit, chunk.index))
+        packed = e.at(factor.weights, e.times(block.index, factor.depth * tile.units))
+        units = [
+            b.add(e.times(block.index, tile.units), number(v * tile.lanes))
+            for v in range(tile.vectors)
+        ]
+
+        def products(rows: int) -> None:
+            here = [b.add(chunk.index, number(q)) for q in range(rows)]
+            sums = [
+                [factor.start(row, unit) if factor.start else e.math.const(0.0) for unit in units]
+                for row in here
+            ]
+            columns = list(range(tile.vectors))
+            starts = [factor.operand(row) for row in here]
+            sums = product(e, sums, packed, starts, factor.depth, columns, tile.vectors)
+            for row, found in zip(here, sums, strict=True):
+                for unit, value in zip(units, found, strict=True):
+                    e.put_vector(value, sweeps.at(factor.node, row, unit))
+
+        e.cases(count, tile.rows, products)

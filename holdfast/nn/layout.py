@@ -1,0 +1,185 @@
+"""Which rows of a sequence a kernel sees, and in which order.
+
+Kernels see only the rows that are alive: one step after the other, within a step by falling length.
+Where lengths differ, the rows of the input are gathered in that order before and scattered after,
+so that steps beyond a row's end cost nothing and whatever stands there is never read. A row that
+begins anew within the sequence is cut there: each piece is a row of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from holdfast.compiler import threads
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which rows of a sequence are alive, and where they lie in the user's tensors."""
+
+    steps: int
+    batch: int
+    rows: int
+    """Live rows of all steps together."""
+    counts: Tensor | None = None
+    """Rows alive at each step, `[T]` int64, never growing; None where all are."""
+    index: Tensor | None = None
+    """Where each live row lies among the user's T * B; None where they are the same."""
+    order: Tensor | None = None
+    """Row r of the batch, for the kernel, is row `order[r]` of the user; None where the same."""
+    back: Tensor | None = None
+    """The row, for the kernel, in which each of the user's rows ends; None where the same."""
+    fresh: Tensor | None = None
+    """Which rows, for the kernel, begin anew rather than with the given states; None for none."""
+    begins: Tensor | None = None
+    """The step of the user at which each row begins; None for 0."""
+
+    def sizes(self, team: threads.Team, arrived: Tensor | None) -> dict[str, int]:
+        """The kernel's slots for the sizes."""
+        pointers = [0 if given is None else given.data_ptr() for given in (self.counts, arrived)]
+        return {
+            "counts": pointers[0],
+            "arrived": pointers[1],
+            "steps": self.steps,
+            "batch": self.batch,
+            "by_block": int(team.by_block),
+        }
+
+    def gather(self, sequence: Tensor) -> Tensor:
+        """The live rows `[rows, ...]` of `[T, B, ...]`, or of what is packed already."""
+        flat = sequence.reshape(-1, sequence.shape[-1])
+        return flat.contiguous() if self.index is None else flat.index_select(0, self.index)
+
+    def scatter(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Live rows back to where they lie in `like`; zeros elsewhere."""
+        shape = (*like.shape[:-1], rows.shape[1])
+        if self.index is None:
+            return rows.view(shape)
+        count = like.shape[:-1].numel()
+        whole = (rows.new_empty if self.rows == count else rows.new_zeros)(count, rows.shape[1])
+        return whole.index_copy_(0, self.index, rows).view(shape)
+
+    def sort(self, states: Tensor, start: Tensor | None = None) -> Tensor:
+        """Rows of the batch `[B, H]` in the kernel's order, contiguous.
+
+        Arguments:
+            start: what a row that begins anew begins with, `[H]`; zeros where None.
+        """
+        if self.order is None:
+            return states.contiguous()
+        rows = states.index_select(0, self.order)
+        if self.fresh is not None:
+            rows[self.fresh] = rows.new_zeros(()) if start is None else start
+        return rows
+
+    def restore(self, states: Tensor) -> Tensor:
+        """The last states `[B, H]` in the user's order."""
+        return states if self.back is None else states.index_select(0, self.back)
+
+    def collect(self, gradients: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Gradients of first states: of the given ones `[batch, H]`, of the fresh start `[H]`."""
+        if self.order is None:
+            return gradients, gradients.new_zeros(gradients.shape[1])
+        given = gradients.new_zeros(batch, gradients.shape[1])
+        if self.fresh is None:
+            return given.index_copy_(0, self.order, gradients), given.new_zeros(given.shape[1])
+        kept = ~self.fresh
+        given.index_copy_(0, self.order[kept], gradients[kept])
+        return given, gradients[self.fresh].sum(0)
+
+
+def lay_out(
+    x: Tensor,
+    batch: int,
+    lengths: Tensor | None,
+    batch_sizes: Tensor | None,
+    resets: Tensor | None = None,
+) -> Layout:
+    """The layout of `x`, `[T, B, I]` or packed `[N, I]`."""
+    if batch_sizes is not None:
+        return _packed(x.shape[0], batch, batch_sizes)
+    steps = x.shape[0]
+    if resets is not None and bool(resets.any()):
+        ends = None if lengths is None else lengths.detach().to("cpu", torch.int64).numpy()
+        return _pieces(resets.detach().cpu().numpy(), ends)
+    if lengths is None:
+        return Layout(steps, batch, steps * batch)
+    ends = lengths.detach().to("cpu", torch.int64).numpy()
+    order = np.argsort(-ends, kind="stable")
+    counts, index = _live(ends[order], order, np.zeros_like(order), batch)
+    if np.array_equal(order, np.arange(batch)):
+        return Layout(len(counts), batch, len(index), torch.from_numpy(counts), index)
+    back = torch.from_numpy(np.argsort(order, kind="stable"))
+    return Layout(
+        len(counts),
+        batch,
+        len(index),
+        torch.from_numpy(counts),
+        index,
+        torch.from_numpy(order),
+        back,
+    )
+
+
+def _packed(rows: int, batch: int, batch_sizes: Tensor) -> Layout:
+    counts = batch_sizes.to("cpu", torch.int64).contiguous()
+    falling = bool((counts[1:] <= counts[:-1]).all())
+    if int(counts.sum()) != rows or not falling or int(counts[0]) > batch:
+        raise RuntimeError(
+            f"batch_sizes must never grow, start at no more than {batch} rows and add up to "
+            f"the {rows} rows of the input, got {counts.tolist()}"
+        )
+    return Layout(counts.shape[0], batch, rows, counts)
+
+
+def _live(
+    lengths: np.ndarray, rows: np.ndarray, begins: np.ndarray, batch: int
+) -> tuple[np.ndarray, Tensor]:
+    """Rows alive at each step, and where they lie among the user's T * B.
+
+    Arguments:
+        lengths: falling. rows, begins: the user's row and first step of each.
+    """
+    alive = np.arange(lengths.max(initial=1))[:, None] < lengths[None, :]
+    steps = np.arange(alive.shape[0])[:, None] + begins[None, :]
+    index = (steps * batch + rows[None, :])[alive]
+    return alive.sum(1), torch.from_numpy(index)
+
+
+def _pieces(resets: np.ndarray, ends: np.ndarray | None) -> Layout:
+    """Rows cut where they begin anew."""
+    steps, batch = resets.shape
+    ends = np.full(batch, steps) if ends is None else ends
+    marks = resets & (np.arange(steps)[:, None] < ends[None, :])
+    marks[0] = True  # the first piece of every row, be it empty
+    rows, begins = np.nonzero(marks.T)
+    last = np.append(rows[1:] != rows[:-1], True)
+    following = np.append(begins[1:], 0)
+    lengths = np.where(last, ends[rows], following) - begins
+    fresh = resets[begins, rows] & (lengths > 0)
+    order = np.argsort(-lengths, kind="stable")
+    counts, index = _live(lengths[order], rows[order], begins[order], batch)
+    place = np.argsort(order, kind="stable")
+    return Layout(
+        len(counts),
+        len(order),
+        len(index),
+        torch.from_numpy(counts),
+        index,
+        torch.from_numpy(rows[order]),
+        torch.from_numpy(place[last]),
+        torch.from_numpy(fresh[order]),
+        torch.from_numpy(begins[order]),
+    )
+
+
+def last_rows(batch_sizes: Tensor) -> Tensor:
+    """The packed row of each sequence's last step, `[B]`."""
+    counts = batch_sizes.detach().cpu().numpy()
+    starts = np.cumsum(counts) - counts
+    ends = (counts[None, :] > np.arange(counts[0])[:, None]).sum(1)
+    return torch.from_numpy(starts[ends - 1] + np.arange(counts[0]))
