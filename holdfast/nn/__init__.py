@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+from holdfast.nn import init as init
 from holdfast.nn.named import GRU as GRU
 from holdfast.nn.named import LSTM as LSTM
 from holdfast.nn.named import RNN as RNN
 from holdfast.nn.onnx import from_onnx as from_onnx
 from holdfast.nn.recurrent import Recurrent as Recurrent
+from holdfast.nn.truncate import tbptt as tbptt
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "from_onnx"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from holdfast.nn.recurrent import Recurrent
@@ -19,14 +22,14 @@ class LSTM(Recurrent):
     >>> torch.nn.LSTM(3, 5, 2, bidirectional=True).load_state_dict(layer.state_dict())
     <All keys matched successfully>
 
-    Arguments and errors: those of `Recurrent`; forward also takes `lengths=` and `return_cells=`.
+    Arguments, options and errors: those of `Recurrent`, in the call too.
     Source: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000.
     """
 
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -35,6 +38,7 @@ class LSTM(Recurrent):
         proj_size: int = 0,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(
             "lstm",
@@ -48,6 +52,7 @@ class LSTM(Recurrent):
             proj_size,
             device,
             dtype,
+            **options,
         )
         self.mode = "LSTM"
 
@@ -60,14 +65,15 @@ class GRU(Recurrent):
     >>> tuple(out.shape), tuple(h.shape)
     ((4, 7, 5), (1, 4, 5))
 
-    Arguments and errors: those of `Recurrent`, without `proj_size`, which a GRU cannot have.
+    Arguments, options and errors: those of `Recurrent`, without `proj_size`, which a GRU cannot
+    have.
     Source: Cho et al. 2014, with the reset gate after the product.
     """
 
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -77,6 +83,7 @@ class GRU(Recurrent):
         dtype: torch.dtype | None = None,
         *,
         proj_size: int = 0,
+        **options: Any,
     ) -> None:
         _refuse_projection(proj_size)
         super().__init__(
@@ -90,6 +97,7 @@ class GRU(Recurrent):
             bidirectional,
             device=device,
             dtype=dtype,
+            **options,
         )
         self.mode = "GRU"
 
@@ -102,15 +110,15 @@ class RNN(Recurrent):
     >>> tuple(out.shape), tuple(h.shape)
     ((7, 5), (1, 5))
 
-    Arguments and errors: those of `Recurrent`, without `proj_size`; `nonlinearity`, the fourth, is
-    "tanh" or "relu", else `ValueError`.
+    Arguments, options and errors: those of `Recurrent`, without `proj_size`; `nonlinearity`, the
+    fourth, is "tanh" or "relu", else `ValueError`.
     Source: Elman 1990.
     """
 
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         nonlinearity: str = "tanh",
         bias: bool = True,
@@ -121,6 +129,7 @@ class RNN(Recurrent):
         dtype: torch.dtype | None = None,
         *,
         proj_size: int = 0,
+        **options: Any,
     ) -> None:
         _refuse_projection(proj_size)
         cells = {"tanh": "rnn", "relu": "rnn_relu"}
@@ -139,6 +148,7 @@ class RNN(Recurrent):
             bidirectional,
             device=device,
             dtype=dtype,
+            **options,
         )
         self.mode = f"RNN_{nonlinearity.upper()}"
         self.nonlinearity = nonlinearity

@@ -1,4 +1,4 @@
-"""Rows of unequal length: which steps are valid, and how to read them backwards."""
+"""Rows of unequal length: which steps are valid, where rows begin anew, how to read backwards."""
 
 from __future__ import annotations
 
@@ -54,6 +54,30 @@ class Rows:
             return x.index_select(0, self.source)
         return x.gather(0, self.source.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
+    def reverse_resets(self, at: Tensor) -> Tensor:
+        """Where rows begin anew, `[T, B]`, as the backward direction meets it.
+
+        >>> import torch
+        >>> at = torch.tensor([0, 1, 0, 0], dtype=torch.bool).unsqueeze(1)  # cuts before step 1
+        >>> Rows().reverse_resets(at).squeeze(1).tolist()  # it has read 3, 2 and 1 when it gets 0
+        [False, False, False, True]
+        """
+        backwards = self.reverse(at.unsqueeze(-1)).squeeze(-1)
+        return torch.cat([torch.zeros_like(at[:1]), backwards[:-1]])
+
+    def members(self) -> Tensor:
+        """The row that each packed element belongs to, `[N]`."""
+        assert self.batch_sizes is not None
+        counts = self.batch_sizes.tolist()
+        return torch.cat([torch.arange(count) for count in counts])
+
+    def blank(self, x: Tensor) -> Tensor:
+        """`x`, `[T, B, F]`, with zeros beyond the end of each row, whatever stands there."""
+        if self.lengths is None:
+            return x
+        t = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+        return torch.where((t < self.lengths).unsqueeze(-1), x, 0.0)
+
 
 def as_lengths(lengths: Tensor | Sequence[int], steps: int, rows: int, like: Tensor) -> Tensor:
     """`lengths` as a checked `[B]` tensor of int64 on the device of `like`.
@@ -84,3 +108,37 @@ def as_lengths(lengths: Tensor | Sequence[int], steps: int, rows: int, like: Ten
             f"got {int(given[row])} for row {row}"
         )
     return given.to(like.device, torch.int64)
+
+
+def as_resets(
+    resets: Tensor,
+    steps: int,
+    rows: int,
+    like: Tensor,
+    *,
+    turned: bool = False,
+    batched: bool = True,
+) -> Tensor:
+    """Where rows begin anew, as a checked `[T, B]` tensor of bool on the device of `like`.
+
+    >>> import torch
+    >>> at = torch.tensor([[False, True]])
+    >>> as_resets(at, steps=1, rows=2, like=torch.zeros(1, 2, 3))
+    tensor([[False,  True]])
+
+    Arguments:
+        turned: `resets` is `[B, T]`. batched: False where it is `[T]`, for a single sequence.
+
+    Errors: `TypeError` for what is not a tensor of bool, `RuntimeError` for a wrong shape.
+    """
+    if not isinstance(resets, Tensor) or resets.dtype != torch.bool:
+        got = resets.dtype if isinstance(resets, Tensor) else type(resets).__name__
+        raise TypeError(f"resets should be a tensor of torch.bool, got: {got}")
+    expected = (rows, steps) if turned else (steps, rows)
+    expected = expected if batched else (steps,)
+    if resets.shape != torch.Size(expected):
+        raise RuntimeError(f"Expected resets size {expected}, got {list(resets.shape)}")
+    resets = resets.to(like.device)
+    if not batched:
+        return resets.unsqueeze(1)
+    return resets.t() if turned else resets

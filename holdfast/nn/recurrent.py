@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,17 +14,38 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from holdfast.compiler.cell import Cell
-from holdfast.compiler.emit.eager import Result
-from holdfast.nn import checks, operators
-from holdfast.nn.ragged import Rows, as_lengths
+from holdfast.compiler.emit.eager import Resets, Result
+from holdfast.nn import checks, init, operators, truncate
+from holdfast.nn.options import Options
+from holdfast.nn.parameters import Parameters
+from holdfast.nn.ragged import Rows, as_lengths, as_resets
+from holdfast.nn.randomness import INPUT, OUTPUT, Draws, Mode, as_draws
 from holdfast.nn.reference import refer, resolve
+from holdfast.nn.sizes import Sizes, each, pick
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What all layers of one call share.
+
+    resets: `[T, B]`, or None. tbptt: steps between cuts of the gradient; 0 for none. sequences:
+    every cell state of the last layer is wanted. casts: autocast is on.
+    """
+
+    rows: Rows
+    batch: int
+    draws: Draws | None
+    resets: Tensor | None
+    tbptt: int
+    sequences: bool
+    casts: bool
 
 
 class Recurrent(nn.Module):
     """Run a cell over sequences: layers, directions, initial states and rows of unequal length.
 
     >>> import torch
-    >>> layer = Recurrent("peephole", input_size=3, hidden_size=5, num_layers=2)
+    >>> layer = Recurrent("peephole", input_size=3, hidden_size=5, num_layers=2, zoneout=0.1)
     >>> x = torch.randn(7, 4, 3)  # [T, B, I]
     >>> out, (h, c) = layer(x, lengths=[7, 5, 0, 2])
     >>> tuple(out.shape), tuple(h.shape), tuple(c.shape)
@@ -36,7 +57,7 @@ class Recurrent(nn.Module):
     Arguments:
         cell: a `Cell` made with `@holdfast.cell`, or its name in the catalogue.
         input_size: I, features of the input.
-        hidden_size: H, units of each layer and direction.
+        hidden_size: H, units of each layer and direction; or one number for each layer.
         num_layers: layers, each reading the output of the one before.
         bias: False leaves out `bias_ih` and `bias_hh`.
         batch_first: input and output are `[B, T, ...]` instead of `[T, B, ...]`; states are not.
@@ -44,15 +65,17 @@ class Recurrent(nn.Module):
             training.
         bidirectional: a second set of weights reads each row backwards; outputs are joined.
         proj_size: P > 0 projects h to P features by `weight_hr`.
+        options: those of `holdfast.nn.options.Options`, by name; kept as `layer.options`.
 
-    Errors: `CellError` for an unknown name, `TypeError` and `ValueError` as `torch.nn.LSTM`.
+    Errors: `CellError` for an unknown name, `TypeError` and `ValueError` as `torch.nn.LSTM`,
+    `ValueError` for options that do not go together.
     """
 
     def __init__(
         self,
         cell: Cell | str,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -61,14 +84,18 @@ class Recurrent(nn.Module):
         proj_size: int = 0,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
-        checks.check_options(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size
-        )
+        self.options = Options.of(type(self).__name__, options)
+        hidden = checks.as_hidden_sizes(hidden_size, num_layers)
+        num_layers = len(hidden)
+        checks.check_options(input_size, hidden, bias, batch_first, dropout, proj_size)
         self.cell = checks.find_cell(cell)
-        if proj_size:
-            checks.check_projection(self.cell)
+        self._sizes = Sizes(
+            input_size, hidden, 1 + bool(bidirectional), proj_size, self.options.merge == "sum"
+        )
+        checks.check_combination(self.cell, self.options, self._sizes)
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 "dropout acts on the output of every layer but the last, so it needs num_layers "
@@ -77,53 +104,53 @@ class Recurrent(nn.Module):
             )
         self.mode = self.cell.name
         self.input_size = input_size
-        self.hidden_size = hidden_size
+        self.hidden_size = hidden[0] if self._sizes.equal else hidden
         self.num_layers = num_layers
         self.bias = bias
         self.batch_first = batch_first
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
         self.proj_size = proj_size
-        self._names: list[dict[str, str]] = []
+        self._create_modes()
+        checks.check_cell(self.varied, self.options, bias, proj_size)
         self._create_parameters(device, dtype)
         self.reset_parameters()
+
+    def _create_modes(self) -> None:
+        """What runs and is drawn in evaluation and in training."""
+        self._modes = tuple(
+            Mode.of(self.cell, self.options, self.bias, training) for training in (False, True)
+        )
 
     def _create_parameters(
         self, device: torch.device | str | int | None, dtype: torch.dtype | None
     ) -> None:
-        for layer in range(self.num_layers):
-            features = self._directions * self._width if layer else self.input_size
-            shapes = self._shapes(features)
-            for direction in range(self._directions):
-                suffix = f"_l{layer}_reverse" if direction else f"_l{layer}"
-                self._names.append({name: name + suffix for name in shapes})
-                for name, shape in shapes.items():
-                    value = torch.empty(shape, device=device, dtype=dtype)
-                    self.register_parameter(name + suffix, nn.Parameter(value))
-
-    def _shapes(self, features: int) -> dict[str, tuple[int, ...]]:
-        shapes = self.cell.shapes(features, self.hidden_size)
-        if not self.bias:
-            shapes = {k: v for k, v in shapes.items() if k not in ("bias_ih", "bias_hh")}
-        if self.proj_size:
-            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
-            if "weight_hh" in shapes:
-                shapes["weight_hh"] = (shapes["weight_hh"][0], self.proj_size)
-        return shapes
+        self._described = Parameters.of(
+            self.cell, self.varied, self.options, self._sizes, self.bias
+        )
+        for name, shape in self._described.shapes.items():
+            value = torch.empty(shape, device=device, dtype=dtype)
+            self.register_parameter(name, nn.Parameter(value))
 
     @property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
 
     @property
-    def _width(self) -> int:
-        return self.proj_size or self.hidden_size
+    def varied(self) -> Cell:
+        """The cell that runs in the present mode: `cell` with its options."""
+        return self._modes[self.training].cell
+
+    @property
+    def random(self) -> bool:
+        """Whether a call in the present mode draws seeds."""
+        return self._modes[self.training].random
 
     def reset_parameters(self) -> None:
         """Draw every parameter anew from U(-1/sqrt(H), 1/sqrt(H)), as `torch.nn.LSTM` does."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        init.uniform_(self)
+        if self.options.forget_bias is not None:
+            init.forget_bias_(self, self.options.forget_bias)
 
     def flatten_parameters(self) -> None:
         """Nothing: the weights need no particular place in memory. Kept for code that calls it."""
@@ -131,32 +158,41 @@ class Recurrent(nn.Module):
     @property
     def all_weights(self) -> list[list[Any]]:
         """The parameters of each layer and direction, in the order of `parameters()`."""
-        return [[getattr(self, name) for name in names.values()] for names in self._names]
+        return [[getattr(self, name) for name in names.values()] for names in self._described.cells]
 
     @property
     def backend(self) -> str:
-        """The target that runs this layer with its present parameters, `llvm` or `eager`."""
-        return self._selection()[0]
+        """The target that runs the first layer with its present parameters, `llvm` or `eager`."""
+        return self._selection(0)[0]
 
     @property
     def backend_reason(self) -> str:
         """Why `backend` is the one it is."""
-        return self._selection()[1]
+        return self._selection(0)[1]
 
-    def _selection(self) -> tuple[str, str]:
-        parameters = self._parameters_at(0)
+    @property
+    def backends(self) -> list[tuple[str, str]]:
+        """The target of each layer and direction, and the reason."""
+        return [self._selection(index) for index in range(len(self._described.cells))]
+
+    def _selection(self, index: int) -> tuple[str, str]:
+        parameters = self._parameters_at(index)
         x = torch.zeros_like(parameters["weight_ih"][:1]).unsqueeze(0)  # [1, 1, I]
-        return operators.select(self.cell, x, parameters)
+        return operators.select(self.varied, x, parameters)
 
     def _parameters_at(self, index: int) -> dict[str, Tensor]:
-        return {name: getattr(self, full) for name, full in self._names[index].items()}
+        return {name: getattr(self, full) for name, full in self._described.cells[index].items()}
 
     def forward(
         self,
         input: Tensor | PackedSequence,
-        hx: Tensor | tuple[Tensor, ...] | None = None,
+        hx: Any = None,
         *,
         lengths: Tensor | Sequence[int] | None = None,
+        resets: Tensor | None = None,
+        seed: int | Tensor | None = None,
+        first_step: int | Tensor = 0,
+        tbptt: int | None = None,
         return_cells: bool = False,
     ) -> tuple[Any, ...]:
         """The output of the last layer at every step, and the last states of every layer.
@@ -170,9 +206,20 @@ class Recurrent(nn.Module):
             input: `[T, B, I]`, `[B, T, I]` with `batch_first`, `[T, I]` for a single sequence, or a
                 `PackedSequence`.
             hx: initial states `(h, c)`, or `h` alone where the cell has no other; each is
-                `[L * D, B, H]` for L layers and D directions. Zeros by default.
+                `[L * D, B, H]` for L layers and D directions, or, where layers have different
+                sizes, a tuple of one `[D, B, H]` for each layer. By default zeros, or the learned
+                start.
             lengths: number of valid steps of each row, `[B]`, in any order, zero allowed. Output is
                 zero beyond; the last states are those of the last valid step.
+            resets: `[T, B]` bool, `[B, T]` with `batch_first`, `[T]` for a single sequence; where
+                true, the row begins anew: nothing passes between this step and the one before, in
+                either direction.
+            seed: what masks are drawn from: a number, or one for each row, `[B]` int64. A row with
+                a seed gets the same masks beside whatever other rows. By default seeds come from
+                PyTorch's generator.
+            first_step: number of the first step, or that of each row, `[B]`, so that the chunks of
+                a sequence draw what the whole would have drawn.
+            tbptt: cut the gradient after every so many steps; the values stay what they are.
             return_cells: also return every value of the states besides h of the last layer, shaped
                 as `out` (a tuple of them where the cell has several such states).
 
@@ -184,121 +231,183 @@ class Recurrent(nn.Module):
                 f"return_cells: the cell {self.cell.name} has no state besides h; "
                 "its whole course is the output"
             )
+        if tbptt is not None:
+            truncate.check_steps(tbptt, self.bidirectional)
         if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise ValueError("a PackedSequence brings its lengths; leave out lengths=")
-            return self._forward_packed(input, hx, return_cells)
+            checks.check_packed(lengths, resets)
+            return self._forward_packed(input, hx, seed, first_step, tbptt or 0, return_cells)
         checks.check_kind(self._get_name(), input)
         batched = input.dim() == 3
+        turned = batched and self.batch_first
         x = input if batched else input.unsqueeze(1)
-        if batched and self.batch_first:
+        if turned:
             x = x.transpose(0, 1)
-        initial = None
-        if hx is not None:
-            initial = checks.as_states(self._get_name(), hx, self.cell.states)
-            checks.check_state_dims(initial, batched=batched)
-            if not batched:
-                initial = tuple(state.unsqueeze(1) for state in initial)
-        x, initial, casts = self._admit(x, initial, batch=x.shape[1], packed=False)
+        initial = self._given(hx, batched)
+        steps, batch = x.shape[:2]
+        x, initial, casts = self._admit(x, initial, batch, packed=False)
         rows = Rows()
         if lengths is not None:
-            counts = as_lengths(lengths, x.shape[0], x.shape[1], x)
-            rows = Rows.from_lengths(counts, x.shape[0]) if self.bidirectional else Rows(counts)
-        out, last, cells = self._run(x, initial, rows, return_cells, casts)
+            counts = as_lengths(lengths, steps, batch, x)
+            rows = Rows.from_lengths(counts, steps) if self.bidirectional else Rows(counts)
+        if resets is not None:
+            resets = as_resets(resets, steps, batch, x, turned=turned, batched=batched)
+        mode = self._modes[self.training]
+        draws = as_draws(mode, seed, first_step, batch, x.device)
+        call = Pass(rows, batch, draws, resets, tbptt or 0, return_cells, casts)
+        out, last, cells = self._run(x, initial, call)
         if not batched:
             out, *cells = (value.squeeze(1) for value in (out, *cells))
-            last = tuple(state.squeeze(1) for state in last)
+            last = each(last, lambda state: state.squeeze(1))
         elif self.batch_first:
             out, *cells = (value.transpose(0, 1) for value in (out, *cells))
         return self._results(out, last, tuple(cells), return_cells)
 
     def _forward_packed(
-        self, packed: PackedSequence, hx: Tensor | tuple[Tensor, ...] | None, return_cells: bool
+        self,
+        packed: PackedSequence,
+        hx: Any,
+        seed: int | Tensor | None,
+        first_step: int | Tensor,
+        tbptt: int,
+        return_cells: bool,
     ) -> tuple[Any, ...]:
         x, batch_sizes, sorted_indices, unsorted_indices = packed
-        initial = None
-        if hx is not None:
-            initial = checks.as_states(self._get_name(), hx, self.cell.states)
-            checks.check_state_dims(initial, batched=True)
-        x, initial, casts = self._admit(x, initial, batch=int(batch_sizes[0]), packed=True)
+        initial = self._given(hx, batched=True)
+        batch = int(batch_sizes[0])
+        x, initial, casts = self._admit(x, initial, batch, packed=True)
+        draws = as_draws(self._modes[self.training], seed, first_step, batch, x.device)
         if sorted_indices is not None:
-            initial = tuple(state.index_select(1, sorted_indices) for state in initial)
+            draws = draws and draws.sort(sorted_indices)
+            if initial is not None:
+                initial = each(initial, lambda state: state.index_select(1, sorted_indices))
         rows = Rows(batch_sizes=batch_sizes)
         if self.bidirectional:
             rows = Rows.from_batch_sizes(batch_sizes, x.device)
-        out, last, cells = self._run(x, initial, rows, return_cells, casts)
+        call = Pass(rows, batch, draws, None, tbptt, return_cells, casts)
+        out, last, cells = self._run(x, initial, call)
         if unsorted_indices is not None:
-            last = tuple(state.index_select(1, unsorted_indices) for state in last)
+            last = each(last, lambda state: state.index_select(1, unsorted_indices))
         out, *cells = (
             PackedSequence(value, batch_sizes, sorted_indices, unsorted_indices)
             for value in (out, *cells)
         )
         return self._results(out, last, tuple(cells), return_cells)
 
+    def _given(self, hx: Any, batched: bool) -> tuple[Any, ...] | None:
+        """The initial states that the caller gave, a tensor or a tuple of tensors a state."""
+        if hx is None:
+            return None
+        layers = 0 if self._sizes.equal else self.num_layers
+        initial = checks.as_states(self._get_name(), hx, self.cell.states, layers)
+        checks.check_state_dims(initial, batched=batched)
+        return initial if batched else each(initial, lambda state: state.unsqueeze(1))
+
     def _admit(
-        self, x: Tensor, initial: tuple[Tensor, ...] | None, batch: int, packed: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...], bool]:
+        self, x: Tensor, initial: tuple[Any, ...] | None, batch: int, packed: bool
+    ) -> tuple[Tensor, tuple[Any, ...] | None, bool]:
         """Checked input and initial states in the dtype of the weights; is autocast on?"""
-        weight = getattr(self, self._names[0]["weight_ih"])
+        weight = getattr(self, self._described.cells[0]["weight_ih"])
         kind = x.device.type
         casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         checks.check_input(x, self.input_size, weight, packed=packed, casts=casts)
         x = x.to(weight.dtype)
-        count = self.num_layers * self._directions
-        shapes = [(count, batch, self._width)]
-        shapes += [(count, batch, self.hidden_size)] * len(self.cell.states)
         if initial is None:
-            return x, tuple(x.new_zeros(shape) for shape in shapes), casts
+            return x, None, casts
+        shapes = self._sizes.states(len(self.cell.states), batch)
         checks.check_states(initial, shapes, x, casts=casts)
-        return x, tuple(state.to(x.dtype) for state in initial), casts
+        return x, each(initial, lambda state: state.to(x.dtype)), casts
 
     def _run(
-        self, x: Tensor, initial: tuple[Tensor, ...], rows: Rows, sequences: bool, casts: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        self, x: Tensor, initial: tuple[Any, ...] | None, call: Pass
+    ) -> tuple[Tensor, tuple[Any, ...], tuple[Tensor, ...]]:
         """Every layer in the dtype of the weights, which autocast leaves alone."""
-        if not casts:
-            return self._run_layers(x, initial, rows, sequences)
+        if not call.casts:
+            return self._run_layers(x, initial, call)
         with torch.autocast(x.device.type, enabled=False):
-            return self._run_layers(x, initial, rows, sequences)
+            return self._run_layers(x, initial, call)
 
     def _run_layers(
-        self, x: Tensor, initial: tuple[Tensor, ...], rows: Rows, sequences: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        self, x: Tensor, initial: tuple[Any, ...] | None, call: Pass
+    ) -> tuple[Tensor, tuple[Any, ...], tuple[Tensor, ...]]:
         last: list[tuple[Tensor, ...]] = []
-        cells: tuple[Tensor, ...] = ()
+        results: list[Result] = []
+        if self.options.residual or self.options.highway:
+            x = call.rows.blank(x)
         for layer in range(self.num_layers):
-            final = layer == self.num_layers - 1
-            results = []
-            for direction in range(self._directions):
-                index = layer * self._directions + direction
-                start = tuple(state[index] for state in initial)
-                results.append(self._run_direction(x, index, start, rows, sequences and final))
-            x = _join([result.out for result in results])
-            if self.dropout and not final:
+            first = layer * self._directions
+            entered = x
+            if call.draws is not None:
+                entered = call.draws.features(x, first, INPUT, call.rows)
+            results = [
+                self._run_direction(entered, first + direction, initial, call)
+                for direction in range(self._directions)
+            ]
+            out = self._merge([result.out for result in results])
+            if call.draws is not None:
+                out = call.draws.features(out, first, OUTPUT, call.rows)
+            x = self._skip(layer, out, x)
+            if self.dropout and layer < self.num_layers - 1:
                 x = functional.dropout(x, self.dropout, self.training)
             last += [(result.h, *result.states) for result in results]
-            if sequences and final:
-                pairs = zip(*(result.sequences or () for result in results), strict=True)
-                cells = tuple(_join(list(values)) for values in pairs)
-        return x, tuple(torch.stack(values) for values in zip(*last, strict=True)), cells
+        cells = ()
+        if call.sequences:
+            pairs = zip(*(result.sequences or () for result in results), strict=True)
+            cells = tuple(_join(list(values)) for values in pairs)
+        return x, self._stack(last), cells
+
+    def _merge(self, outs: list[Tensor]) -> Tensor:
+        return outs[0] + outs[1] if self._sizes.summed else _join(outs)
+
+    def _skip(self, layer: int, out: Tensor, x: Tensor) -> Tensor:
+        """The output of a layer together with its input, where that is wanted and fits."""
+        options = self.options
+        if not (options.residual or options.highway) or not self._sizes.skips(layer):
+            return out
+        if options.residual:
+            return out + x
+        weight, bias = (getattr(self, f"{part}_highway_l{layer}") for part in ("weight", "bias"))
+        gate = torch.sigmoid(functional.linear(x, weight, bias))
+        return gate * out + (1.0 - gate) * x
+
+    def _stack(self, last: list[tuple[Tensor, ...]]) -> tuple[Any, ...]:
+        """The last states: one tensor each, or one for each layer where their sizes differ."""
+        values = list(zip(*last, strict=True))
+        if self._sizes.equal:
+            return tuple(torch.stack(state) for state in values)
+        two = self._directions
+        starts = range(0, len(last), two)
+        return tuple(tuple(torch.stack(s[n : n + two]) for n in starts) for s in values)
 
     def _run_direction(
-        self, x: Tensor, index: int, start: tuple[Tensor, ...], rows: Rows, sequences: bool
+        self, x: Tensor, index: int, initial: tuple[Any, ...] | None, call: Pass
     ) -> Result:
+        rows, draws = call.rows, call.draws
         backward = index % self._directions == 1
         parameters = self._parameters_at(index)
-        backend, _ = operators.select(self.cell, x, parameters)
-        result = operators.run(
-            backend,
-            self.cell,
-            rows.reverse(x) if backward else x,
-            parameters,
-            start[0],
-            start[1:],
-            lengths=rows.lengths,
-            batch_sizes=rows.batch_sizes,
-            sequences=sequences,
-        )
+        if draws is not None and draws.weights is not None:
+            parameters["weight_hh"] = draws.weight(parameters["weight_hh"], index)
+        if backward:
+            x = rows.reverse(x)
+        learned = tuple(getattr(self, name) for name in self._described.starts[index])
+        resets = None
+        if call.resets is not None:
+            at = rows.reverse_resets(call.resets) if backward else call.resets
+            resets = Resets(at, learned)
+        cell = self.varied
+        backend, _ = operators.select(cell, x, parameters)
+        h, *states = self._start(x, index, initial, learned, call.batch)
+        options: dict[str, Any] = {
+            "lengths": rows.lengths,
+            "batch_sizes": rows.batch_sizes,
+            "sequences": call.sequences and index >= len(self._described.cells) - self._directions,
+            "noise": draws and draws.noise(index),
+            "resets": resets,
+        }
+        if call.tbptt:
+            return truncate.run_truncated(
+                call.tbptt, backend, cell, x, parameters, h, tuple(states), **options
+            )
+        result = operators.run(backend, cell, x, parameters, h, tuple(states), **options)
         if not backward:
             return result
         kept = result.sequences
@@ -306,8 +415,26 @@ class Recurrent(nn.Module):
             kept = tuple(rows.reverse(values) for values in kept)
         return Result(rows.reverse(result.out), result.h, result.states, kept)
 
+    def _start(
+        self,
+        x: Tensor,
+        index: int,
+        initial: tuple[Any, ...] | None,
+        learned: tuple[Tensor, ...],
+        batch: int,
+    ) -> tuple[Tensor, ...]:
+        """The initial states of a layer and direction, `[B, H]` each."""
+        if initial is not None:
+            return pick(initial, index, self._directions)
+        if learned:
+            return tuple(start.expand(batch, -1) for start in learned)
+        layer = index // self._directions
+        shape = (batch, self._sizes.hidden[layer])
+        h = x.new_zeros((batch, self._sizes.width(layer)))
+        return h, *(x.new_zeros(shape) for _ in self.cell.states)
+
     def _results(
-        self, out: Any, last: tuple[Tensor, ...], cells: tuple[Any, ...], return_cells: bool
+        self, out: Any, last: tuple[Any, ...], cells: tuple[Any, ...], return_cells: bool
     ) -> tuple[Any, ...]:
         states = last if self.cell.states else last[0]
         if not return_cells:
@@ -329,21 +456,28 @@ class Recurrent(nn.Module):
             for name, default in options
             if getattr(self, name) != default
         ]
+        changed += [f"{name}={value!r}" for name, value in self.options.changed.items()]
         cell = [self.cell.name] if type(self) is Recurrent else []
         return ", ".join([*cell, str(self.input_size), str(self.hidden_size), *changed])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recurrent:
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        memo[id(self.cell)] = self.cell  # immutable, so it is shared
+        # Immutable, so they are shared.
+        memo |= {
+            id(shared): shared for shared in (self.cell, self._modes, self.options, self._described)
+        }
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"cell": refer(self.cell)}
+        state = self.__dict__ | {"cell": refer(self.cell)}
+        del state["_modes"]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state | {"cell": resolve(state["cell"])})
+        self._create_modes()
 
 
 def _join(directions: list[Tensor]) -> Tensor:
