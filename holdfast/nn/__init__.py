@@ -15,6 +15,22 @@ from holdfast.nn.named import LSTM as LSTM
 from holdfast.nn.named import RNN as RNN
 from holdfast.nn.onnx import from_onnx as from_onnx
 from holdfast.nn.recurrent import Recurrent as Recurrent
+from holdfast.nn.single import GRUCell as GRUCell
+from holdfast.nn.single import LSTMCell as LSTMCell
+from holdfast.nn.single import RecurrentCell as RecurrentCell
+from holdfast.nn.single import RNNCell as RNNCell
 from holdfast.nn.truncate import tbptt as tbptt
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "from_onnx"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Recurrent",
+    "RecurrentCell",
+    "from_onnx",
+    "init",
+    "tbptt",
+]
