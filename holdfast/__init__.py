@@ -29,6 +29,7 @@ from holdfast.compiler.ops import sqrt as sqrt
 from holdfast.compiler.ops import square as square
 from holdfast.compiler.ops import tanh as tanh
 from holdfast.compiler.ops import where as where
+from holdfast.lens.diagnose import diagnose as diagnose
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ __all__ = [
     "absolute",
     "cell",
     "cells",
+    "diagnose",
     "exp",
     "hard_sigmoid",
     "hard_tanh",

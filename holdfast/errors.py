@@ -8,7 +8,8 @@ HoldfastError
 └── MissingExtraError  an optional library that is not installed              (an ImportError too)
 
 HoldfastWarning        something works, but not as the user may expect
-└── CacheWarning       the kernel cache on disk is not used, and why
+├── CacheWarning       the kernel cache on disk is not used, and why
+└── DiagnosisWarning   a layer's gradients vanish or explode, and what helps
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ class HoldfastWarning(UserWarning):
 
 class CacheWarning(HoldfastWarning):
     """The kernel cache on disk is not used; the message says why and what to do."""
+
+
+class DiagnosisWarning(HoldfastWarning):
+    """A layer's gradients vanish or explode; the message says where and what to do."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ PUBLIC = [
     "absolute",
     "cell",
     "cells",
+    "diagnose",
     "exp",
     "hard_sigmoid",
     "hard_tanh",
