@@ -36,6 +36,11 @@ def from_onnx(node: Any, tensors: Mapping[str, Any]) -> OnnxRecurrent:
             arrays: W, R and, where the node has them, B and P; `sequence_lens`, `initial_h` and
             `initial_c` if they are constants, else they are given in the call.
 
+    `clip` bounds the input of every activation: of the gates, and of c on its way into h.
+    `activation_alpha` and `activation_beta` have one value for each activation, or, in order, one
+    for each that takes one. ONNX does not say what a row without steps gives; here it is the
+    initial state.
+
     Errors: `ValueError` for another operator, an input that is missing or has a wrong shape, and
     an attribute that is unknown or has a value that ONNX does not define.
     Source: operators LSTM, GRU and RNN of the ONNX standard, up to version 22.
