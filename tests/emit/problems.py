@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -169,7 +169,7 @@ def noise_of(cell: Cell, rows: int, *, training: bool = True, first: int = 100) 
         p = 0.125 * (1 + number % 4)
         keeps = mask.name.startswith("zoneout_")
         if training:
-            table.append((p, 1.0 if keeps else 1 / (1 - p), 0.0))
+            table.append((p, 1.0 if keeps else 1.0 + p, 0.0))
         else:
             table.append((0.0, 1 - p, 1 - p) if keeps else (0.0, 1.0, 1.0))
     seeds = first + torch.arange(rows)
@@ -177,7 +177,7 @@ def noise_of(cell: Cell, rows: int, *, training: bool = True, first: int = 100) 
     return Noise(seeds, torch.tensor(table, dtype=torch.float64), steps)
 
 
-def bent(x):
+def bent(x: Any) -> Any:
     """An activation that a user might write."""
     return 2.0 * x / (1.0 + x * x)
 
