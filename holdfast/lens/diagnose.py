@@ -123,7 +123,7 @@ def _gradients(
 ) -> Sequence[Tensor]:
     """d loss / d h_t, `[B, P]`, for every step of every course in turn."""
     probes = [probe for course in recording.courses for probe in course.probes]
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         value = _project(recording.last[-sides:]) if loss is None else loss(recording.out)
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__

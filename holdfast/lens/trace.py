@@ -80,7 +80,14 @@ def record(layer: nn.Module, x: Any, *arguments: Any, **options: Any) -> Recordi
     recorder = _Recorder()
     stand_in = _evaluating(layer)
     devices = list({p.device.index or 0 for p in layer.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices), torch.enable_grad(), _instead_of_kernels(recorder.run):
+    with (
+        torch.random.fork_rng(devices),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        _instead_of_kernels(recorder.run),
+    ):
+        if isinstance(x, Tensor) and x.is_inference():
+            x = x.clone()
         out, *_ = stand_in.forward(x, *arguments, **options)
     return Recording(out, tuple(recorder.courses), tuple(recorder.last))
 

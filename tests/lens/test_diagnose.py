@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from holdfast import cell, diagnose, normalize, sigmoid, tanh
 from holdfast.cells import CELLS
-from holdfast.errors import DiagnosisWarning, MissingExtraError
+from holdfast.errors import DiagnosisWarning
 from holdfast.lens import Direction
 from holdfast.nn import GRU, LSTM, RNN, Recurrent
 from tests.helpers import assert_same, unequal_
@@ -352,6 +350,21 @@ def test_dead_gates_are_told(generator: torch.Generator) -> None:
     assert any("4 of 4 units of layer 0 never changes" in text for text in diagnosis.advice)
 
 
+@quiet
+def test_a_few_dead_gates_are_no_reason_for_advice(generator: torch.Generator) -> None:
+    layer = _with_forget_bias(torch.tensor([20.0, 0.0, 0.0, 0.0], dtype=F64))
+    diagnosis = diagnose(layer, _random(generator, 3, 2, 3))
+    assert diagnosis.directions[0].saturation["f"].dead == (0,)
+    assert not any("never leaves" in text for text in diagnosis.advice)
+
+
+def test_input_made_in_inference_mode_is_taken(generator: torch.Generator) -> None:
+    layer, x = LSTM(3, 3, dtype=F64, highway=True), _random(generator, 3, 2, 3)
+    with torch.inference_mode():
+        found = _only(layer, x.clone()).gradient
+    assert_same(found, _only(layer, x).gradient)
+
+
 def test_dead_units_have_the_same_value_throughout(generator: torch.Generator) -> None:
     layer = RNN(3, 5, nonlinearity="relu", dtype=F64)
     unequal_(layer, generator)
@@ -383,11 +396,19 @@ def test_every_cell_of_the_catalogue(name: str, generator: torch.Generator) -> N
     assert len(str(diagnosis).splitlines()) >= 6
 
 
+class Drawing(nn.Module):
+    """A parametrization that draws from the global generator."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + 0 * torch.rand_like(weight)
+
+
 @quiet
 def test_nothing_changes_in_the_layer(generator: torch.Generator) -> None:
     layer = LSTM(3, 5, num_layers=2, dropout=0.5)
     unequal_(layer, generator)
     nn.utils.parametrizations.spectral_norm(layer, "weight_hh_l0")
+    nn.utils.parametrize.register_parametrization(layer, "weight_hh_l1", Drawing())
     layer.get_parameter("weight_ih_l0").requires_grad_(False)
     seen: list[Any] = []
     layer.register_forward_hook(lambda *_: seen.append(1))
@@ -407,6 +428,9 @@ def test_nothing_changes_in_the_layer(generator: torch.Generator) -> None:
     with torch.no_grad():
         first = diagnose(layer, x)
     assert_same(look(), before)
+    with torch.inference_mode():
+        assert_same(diagnose(layer, x.clone()).directions[0].gradient, first.directions[0].gradient)
+    assert_same(look(), before)
     assert seen == []
     assert all(module.training for module in layer.modules())
     assert not layer.get_parameter("weight_ih_l0").requires_grad
@@ -424,60 +448,11 @@ def test_frozen_layers_and_float32(generator: torch.Generator) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_table(generator: torch.Generator) -> None:
-    layer = LSTM(3, 5, num_layers=2, bidirectional=True, dtype=F64)
-    unequal_(layer, generator)
-    lines = str(diagnose(layer, _random(generator, 4, 2, 3))).splitlines()
-    assert lines[0] == "lstm, 4 steps, 2 rows"
-    assert lines[1].split() == ["first/last", "reach", "half-life", "saturated", "dead"]
-    names = ("layer 0", "layer 0 reverse", "layer 1", "layer 1 reverse")
-    for line, name in zip(lines[2:], names, strict=True):
-        assert line.startswith(name)
-        assert "4 of 4" in line
-        assert line.endswith("none")
-    assert max(map(len, lines)) <= 100
-
-
-@quiet
-@pytest.mark.parametrize("name", ["lstm", "rnn"])
-def test_the_picture(name: str, tmp_path: Path, generator: torch.Generator) -> None:
-    pytest.importorskip("matplotlib")
-    layer = Recurrent(name, 3, 5, bidirectional=True, dtype=F64)
-    unequal_(layer, generator)
-    figure = diagnose(layer, _random(generator, 40, 2, 3)).plot(tmp_path / "layer.png")
-    assert (tmp_path / "layer.png").read_bytes().startswith(b"\x89PNG")
-    flow, memory, gates = figure.axes
-    assert [text.get_text() for text in flow.get_legend().get_texts()] == [
-        "layer 0",
-        "layer 0 reverse",
-    ]
-    assert len(gates.get_xticks()) == 2 * len(CELLS[name].gates)
-    if name == "lstm":
-        assert sum(patch.get_height() for patch in memory.patches) == 10  # each unit once
-    else:
-        assert "nothing" in memory.texts[0].get_text()
-
-
-@quiet
-def test_endless_memory_is_drawn(generator: torch.Generator) -> None:
-    pytest.importorskip("matplotlib")
-    layer = _with_forget_bias(torch.tensor([0.0, 3.0, 8.0, 60.0], dtype=F64))
-    memory = diagnose(layer, _random(generator, 3, 2, 3)).plot().axes[1]
-    assert memory.get_xscale() == "log"
-    assert sum(patch.get_height() for patch in memory.patches) == 3
-    assert "1 without end" in memory.get_legend().get_texts()[0].get_text()
-    layer = Recurrent("lstm_1997", 3, 4, dtype=F64)
-    memory = diagnose(layer, _random(generator, 3, 2, 3)).plot().axes[1]
-    assert "4 without end" in memory.get_legend().get_texts()[0].get_text()
-
-
-def test_a_picture_needs_matplotlib(
-    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
-) -> None:
-    diagnosis = diagnose(LSTM(3, 5, dtype=F64), _random(generator, 3, 2, 3))
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "holdfast\[forecast\]"'):
-        diagnosis.plot()
+def test_a_loss_without_the_output_is_told(generator: torch.Generator) -> None:
+    layer = LSTM(3, 5, dtype=F64)
+    weight = layer.get_parameter("weight_ih_l0")
+    with pytest.warns(DiagnosisWarning, match="no gradient reaches layer 0: the loss does not"):
+        diagnose(layer, _random(generator, 3, 2, 3), loss=lambda _: weight.sum())
 
 
 def test_errors_say_what_was_expected(generator: torch.Generator) -> None:

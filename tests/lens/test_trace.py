@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from holdfast import Cell
+from holdfast import Cell, cell, tanh
 from holdfast.cells import CELLS
 from holdfast.compiler.emit import eager
 from holdfast.compiler.emit.eager import Resets
@@ -162,6 +162,17 @@ def test_activations_without_ends_are_left_out() -> None:
     unbounded = vary(CELLS["lstm"], Variation(activations=(("candidate", "identity"),)))
     assert list(watch(unbounded).activations) == ["i", "f", "o"]
     assert watch(CELLS["rnn_relu"]).activations == {"a": (0.0, float("inf"))}
+
+
+@cell(gates="r n")
+def raw(r, n, h):
+    """A gate that is called with another gate's sum in the operand."""
+    return tanh(n(r * h))
+
+
+def test_the_operand_of_a_called_gate_is_not_a_part_of_it() -> None:
+    assert list(watch(raw).activations) == ["n"]
+    assert watch(raw).kept == ()
 
 
 def test_the_recorder_takes_what_the_operators_take() -> None:
