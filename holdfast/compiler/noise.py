@@ -76,9 +76,10 @@ def draw(
     if step is not None:
         counters = torch.full_like(noise.seeds, step)
         counters = counters if noise.steps is None else counters + noise.steps
-    threshold, first, second = values(noise.table)[number]
+    threshold, *pair = values(noise.table)[number]
     second_wins = bits(noise.seeds, number, counters, units) < threshold
-    return torch.where(second_wins, second, first).to(dtype)
+    first, second = torch.tensor(pair, dtype=dtype, device=noise.seeds.device)
+    return torch.where(second_wins, second, first)
 
 
 def values(table: Tensor) -> list[tuple[int, float, float]]:

@@ -107,7 +107,8 @@ def pack_backward(
     recurrent = parameters.get("weight_hh")
     if recurrent is not None:
         for name, _, position in inner(cell):
-            packed[f"weights {name}"] = pack.rows(rows_of(recurrent, position, hidden), cut)
+            own = _by_column(rows_of(recurrent, position, hidden), sizes)
+            packed[f"weights {name}"] = pack.rows(own, cut)
         outer = _by_column(_outer(cell, recurrent, hidden), sizes)
         if outer.shape[0]:
             tile = output_tile(cut, sizes) if sizes.projection else cut

@@ -123,9 +123,11 @@ class BackwardEmitter:
         e = self.e
         return Factor(
             node,
-            lambda row: self.sweeps.at(node.inputs[0], row, number(0)),
+            lambda row, block: self.sweeps.at(
+                node.inputs[0], row, head_column(e, self.sizes, self.tile, block)
+            ),
             e[f"weights {node.name}"],
-            self.hidden_size,
+            self.hidden_size // self.sizes.heads,
         )
 
     def _total_rows(self) -> Value:

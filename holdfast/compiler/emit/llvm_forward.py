@@ -230,9 +230,11 @@ class ForwardEmitter:
         e = self.e
         return Factor(
             node,
-            lambda row: self.sweeps.at(node.inputs[0], row, number(0)),
+            lambda row, block: self.sweeps.at(
+                node.inputs[0], row, head_column(e, self.sizes, self.tile, block)
+            ),
             e[f"weights {node.name}"],
-            self.hidden_size,
+            self.hidden_size // self.sizes.heads,
             lambda row, unit: e.vector_at(self.sweeps.at(node, row, unit)),
         )
 

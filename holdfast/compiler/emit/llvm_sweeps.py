@@ -125,8 +125,8 @@ class Factor:
     """A product inside a step: of a kept operand with packed weights."""
 
     node: Node
-    operand: Callable[[Value], Value]
-    """Pointer to a row's operand."""
+    operand: Callable[[Value, Value], Value]
+    """Pointer to what a block of units sees of a row's operand."""
     weights: Value
     """Packed `[blocks][depth][units]`."""
     depth: int
@@ -156,7 +156,7 @@ def emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> N
                 for row in here
             ]
             columns = list(range(tile.vectors))
-            starts = [factor.operand(row) for row in here]
+            starts = [factor.operand(row, block.index) for row in here]
             sums = product(e, sums, packed, starts, factor.depth, columns, tile.vectors)
             for row, found in zip(here, sums, strict=True):
                 for unit, value in zip(units, found, strict=True):
