@@ -83,6 +83,9 @@ def _combinations() -> list[Any]:
             often = (made.name, name) in FEW
             size = SHAPES[0 if often else (5 * number + position) % len(SHAPES)]
             dtype = FEW.get((made.name, name), KINDS[(number + position) % len(KINDS)])
+            if options.layer_norm and size.I == 1:
+                # The norm of `W x` then hardly depends on x: its gradient is a rounding error.
+                dtype = torch.float64
             text = f"{made.name}-{name}-{size}-{str(dtype).removeprefix('torch.')}"
             marks = () if often else (pytest.mark.slow,)
             combined.append(pytest.param(made, options, size, dtype, id=text, marks=marks))
@@ -399,12 +402,13 @@ def _any_problem(
         assume(False)
         raise
     source = torch.Generator().manual_seed(drawn.draw(st.integers(0, 2**31), "seed"))
-    # The variance of one or two units may be next to nothing; what is divided by it is noise.
-    smallest = 5 if options.layer_norm else 1
+    # The variance of one or two units may be next to nothing, and what is divided by it is noise;
+    # the norm of a product with a single input hardly depends on it, so its gradient is noise too.
+    smallest, inputs = (5, 3) if options.layer_norm else (1, 1)
     size = Shape(
         B=drawn.draw(st.integers(1, 9), "B"),
         T=drawn.draw(st.integers(1, 12), "T"),
-        I=drawn.draw(st.integers(1, 9), "I"),
+        I=drawn.draw(st.integers(inputs, 9), "I"),
         H=drawn.draw(st.integers(smallest, 40), "H"),
     )
     dtype = drawn.draw(st.sampled_from(kinds), "dtype")
