@@ -29,6 +29,7 @@ SAVED = {
     "peephole": ["sigmoid(t2)", "sigmoid(t6)", "tanh(g)", "sigmoid(t11)"],
     "coupled": ["sigmoid(i)", "tanh(g)", "sigmoid(o)"],
     "gru": ["n.recurrent", "sigmoid(z)", "sigmoid(r)", "tanh(t3)"],
+    "gru_2014": ["sigmoid(z)", "sigmoid(r)", "h_prev * t1", "tanh(t3)"],
     "rnn": [],
     "rnn_relu": [],
 }
@@ -57,7 +58,8 @@ def test_every_choice_has_its_reason(cell: Cell) -> None:
     for node in made.saved:
         starts = (f"save {names[node]} = ", f"save {names[node]}: ")
         (reason,) = (line for line in made.reasons if line.startswith(starts))
-        assert "never stored" in reason or "again, it would cost" in reason
+        words = ("never stored", "again, it would cost", "every unit of the row", "a matrix")
+        assert any(word in reason for word in words)
     for node in made.recomputed:
         (reason,) = (
             line for line in made.reasons if line.startswith(f"do not save {names[node]}:")
@@ -116,10 +118,17 @@ def test_nothing_is_saved_in_vain(cell: Cell) -> None:
     for node in made.saved:
         others = [kept for kept in made.saved if kept is not node]
         again = _steps(made, others)
-        impossible = any(step.op == "gate" for step in again)
+        impossible = any(step.op == "gate" or step.crossing for step in again)
+        if impossible or any(factor.inputs[0] is node for factor in _called(made)):
+            continue
         cost = sum(OPS[step.op].cost for step in again if not step.leaf)
         before = sum(OPS[step.op].cost for step in _steps(made, made.saved) if not step.leaf)
-        assert impossible or cost >= before + SAVE_COST
+        assert cost >= before + SAVE_COST
+
+
+def _called(made: Plan) -> list[Node]:
+    """Gates that are called: the gradient of their R needs the operand, whatever it costs."""
+    return [node for node in made.forward.nodes() if node.op == "affine"]
 
 
 def _steps(made: Plan, saved: Iterable[Node]) -> list[Node]:
@@ -156,6 +165,7 @@ def test_direct_says_whether_h_flows_without_a_matrix() -> None:
         "peephole": False,
         "coupled": False,
         "gru": True,
+        "gru_2014": True,
         "rnn": False,
         "rnn_relu": False,
     }

@@ -18,7 +18,8 @@ def evaluate(
 ) -> dict[Node, Tensor]:
     """Every node that `roots` need: leaves by kind and name, `known` nodes without their inputs.
 
-    A leaf that is neither in `leaves` nor in `known` is a KeyError.
+    A leaf that is neither in `leaves` nor in `known` is a KeyError. The R of a gate that is called
+    turns the units by one.
     """
     values: dict[Node, Tensor] = {}
     for node in reach(roots, stop=known or ()):
@@ -28,6 +29,10 @@ def evaluate(
             values[node] = torch.tensor(node.value, dtype=torch.float64)
         elif node.leaf:
             values[node] = leaves[node.op, node.name]
+        elif node.op == "affine":
+            values[node] = leaves["gate", node.name] + values[node.inputs[0]].roll(1, -1)
+        elif node.op == "through":
+            values[node] = values[node.inputs[0]].roll(-1, -1)
         else:
             values[node] = SPELLINGS[node.op](*(values[child] for child in node.inputs))
     return values
@@ -42,9 +47,9 @@ def results(graph: Graph, leaves: Leaves, like: Tensor) -> dict[str, Tensor]:
 def random_leaves(graph: Graph, generator: torch.Generator, size: int = 7) -> Leaves:
     """Random values `[size]` in float64, all different, that ask for gradients."""
     return {
-        (node.op, node.name): (
+        ("gate" if node.op == "affine" else node.op, node.name): (
             2 * torch.rand(size, generator=generator, dtype=torch.float64) - 1
         ).requires_grad_()
         for node in graph.nodes()
-        if node.leaf and node.op != "const"
+        if (node.leaf and node.op != "const") or node.op == "affine"
     }

@@ -308,7 +308,7 @@ def evaluate(
             values.append(leaves[op, name])
         elif op == "affine":
             like = leaves[op, name]
-            operand = values[inputs[0]].expand(like.shape[0], -1)
+            operand = values[inputs[0]].expand_as(like)
             weight = _inner_weight(cell, parameters["weight_hh"], name)
             values.append(like + recur(operand, weight))
         else:
