@@ -215,7 +215,8 @@ def as_states(name: str, hx: Any, states: tuple[str, ...], layers: int = 0) -> t
             tensors then. 0 where a state is one tensor.
     """
     if not states:
-        return (_as_state(f"{name}: expected hx to be a Tensor, got", hx, layers),)
+        kind = "a tuple of tensors" if layers else "a Tensor"
+        return (_as_state(f"{name}: expected hx to be {kind}, got", hx, layers),)
     wanted = f"({', '.join(f'{state}_0' for state in ('h', *states))})"
     if not isinstance(hx, (tuple, list)):
         raise TypeError(

@@ -5,7 +5,7 @@ Source: Williams & Peng 1990.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ class tbptt(Iterator[tuple[Any, ...]]):  # noqa: N801 - it is called like a func
         lengths: Any = None,
         resets: Tensor | None = None,
         seed: int | Tensor | None = None,
-        first_step: int | Tensor = 0,
+        first_step: int | Tensor | Sequence[int] = 0,
     ) -> None:
         check_steps(steps, layer.bidirectional)
         if isinstance(x, PackedSequence):

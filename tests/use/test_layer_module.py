@@ -311,7 +311,7 @@ def test_backend_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [({"proj_size": 2}, "projection"), ({"device": "meta"}, "meta"), ({}, None)],
+    [({"proj_size": 2}, None), ({"device": "meta"}, "meta"), ({}, None)],
     ids=["projection", "meta", "plain"],
 )
 def test_backend_says_why(options: dict[str, Any], word: str | None) -> None:
