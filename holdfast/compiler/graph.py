@@ -52,7 +52,7 @@ class Node:
         self.name = name
         self.value = value
         self.place = place
-        same = bool(inputs) and all(node.uniform for node in inputs)
+        same = bool(inputs) and op not in PRODUCTS and all(node.uniform for node in inputs)
         self.uniform = op in ("mean", "const") or same
         """Whether all units of a row have the same value."""
 

@@ -85,7 +85,7 @@ def draw(
 def values(table: Tensor) -> list[tuple[int, float, float]]:
     """Each mask's threshold for 32 random bits, and its two values."""
     rows: Sequence[Sequence[float]] = table.tolist()
-    return [(min(_LOW, round(p * 2**32)), first, second) for p, first, second in rows]
+    return [(round(p * 2**32), first, second) for p, first, second in rows]
 
 
 def bits(seeds: Tensor, number: int, counters: Tensor | None, units: int) -> Tensor:

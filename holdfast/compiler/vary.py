@@ -98,6 +98,16 @@ def vary(cell: Cell, variation: Variation) -> Cell:
     """
     if variation == Variation():
         return cell
+    if cell.masks:
+        raise CellError(
+            f"the cell {cell.name} is a variation with masks already; vary the cell that was "
+            "written, with everything at once"
+        )
+    for name in ("clip", "state_clip"):
+        if not getattr(variation, name) >= 0.0:
+            raise CellError(
+                f"{name} is {getattr(variation, name)}; expected a bound above 0, or 0 for none"
+            )
     return _Rewriter(cell, variation).cell()
 
 
@@ -121,8 +131,12 @@ class _Rewriter:
         for node in self.base.graph.nodes():
             copies[node] = self._copy(node, copies)
         outputs = {name: copies[node] for name, node in self.base.graph.outputs.items()}
+        if self.variation.state_clip:
+            for name in self.base.states:
+                if self.base.graph.outputs[name].leaf:
+                    outputs[name] = _clip(outputs[name], self.variation.state_clip)
         self._check_sites()
-        for name in self.variation.zoneout:
+        for name in dict.fromkeys(self.variation.zoneout):
             outputs[name] = self._zone_out(name, outputs)
         traced = Trace(Graph(outputs), tuple(self.accumulators))
         operand = self._mask(RECURRENT, per_step=False) if self.variation.recurrent_mask else None
@@ -146,7 +160,9 @@ class _Rewriter:
             return self.builder.leaf(node.op, node.name)
         inputs = [copies[child] for child in node.inputs]
         if node.op == "affine":
-            return self._call(node.name, inputs[0])
+            called = self._call(node.name, inputs[0])
+            clipped = self.variation.state_clip and self._is_new_state(node)
+            return _clip(called, self.variation.state_clip) if clipped else called
         copied = self._activate(node, inputs[0]) if node in self.sites else None
         copied = self.builder.apply(node.op, inputs) if copied is None else copied
         if self.variation.state_clip and self._is_new_state(node):
@@ -217,6 +233,11 @@ class _Rewriter:
         return self.builder.leaf("mask", name)
 
     def _weight(self, name: str) -> Node:
+        if name in self.base.weights:
+            raise CellError(
+                f"the cell {self.base.name} has a weight {name} of its own; rename it, as the "
+                "variation needs one of that name"
+            )
         if name not in self.weights:
             self.weights.append(name)
         return self.builder.leaf("weight", name)
@@ -323,6 +344,6 @@ def _sites(cell: Cell) -> dict[Node, str]:
         argument = node.inputs[0]
         if argument in states:
             sites[node] = "output"
-        elif any(leaf.op == "gate" for leaf in reach([argument])):
+        elif any(below.op in ("gate", "affine") for below in reach([argument])):
             sites[node] = "gate" if "sigmoid" in node.op else "candidate"
     return sites

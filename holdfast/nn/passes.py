@@ -238,12 +238,13 @@ def _noise_buffers(call: Call) -> Buffers:
     if call.noise is None or not call.cell.masks:
         return {}
     noise = _noise(call)
-    table = values(noise.table)
+    # Some bits always take the second value, so where none should it is the first.
+    table = [(n, one, other if n else one) for n, one, other in values(noise.table)]
     dtype = call.x.dtype
     return {
         "seeds": noise.seeds,
         "first_steps": torch.zeros_like(noise.seeds) if noise.steps is None else noise.steps,
-        "thresholds": torch.tensor([row[0] for row in table], dtype=torch.int64),
+        "largest": torch.tensor([max(row[0], 1) - 1 for row in table], dtype=torch.int64),
         "mask_values": torch.tensor([row[1:] for row in table], dtype=dtype),
     }
 

@@ -135,7 +135,6 @@ def test_a_probability_of_zero_is_certain() -> None:
     assert values(_table((0.0, 1.0, 0.0)))[0][0] == 0, "no bits are below zero"
 
 
-@pytest.mark.xfail(reason="the threshold of p = 1 is 2^32 - 1, which the largest bits do not meet")
 def test_a_probability_of_one_is_certain() -> None:
     seeds = torch.tensor([_largest_bits()])
     assert bits(seeds, 0, None, 1).item() == 2**32 - 1
@@ -148,12 +147,7 @@ def test_the_smallest_bits_take_the_second_value_only_where_it_is_possible() -> 
     assert (zero, rare) == (0, 1)
 
 
-ROUNDED = pytest.mark.xfail(reason="torch.where of two numbers rounds them to float32")
-
-
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, pytest.param(torch.float64, marks=ROUNDED), torch.bfloat16]
-)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_values_are_those_of_the_table_in_full_precision(dtype: torch.dtype) -> None:
     first, second = 1 / 0.9, -1 / 3
     mask = draw(_ordinary(0.1, first, second), 0, 50, dtype)

@@ -92,7 +92,6 @@ def test_which_values_all_units_share() -> None:
     assert not any(leaf.uniform for leaf in leaves)
 
 
-@pytest.mark.xfail(reason="the product of a matrix and equal values counts as equal for all units")
 @pytest.mark.parametrize("op", ["affine", "through"])
 def test_a_product_with_a_matrix_is_not_shared(op: str) -> None:
     builder, (x,) = _leaves(1)

@@ -303,7 +303,6 @@ def halved(r, n, h):
     return sigmoid(r) * tanh(n(0.5 * h))
 
 
-@pytest.mark.xfail(reason="the user's weight and that of the variation become one")
 def test_weights_of_a_variation_are_its_own() -> None:
     try:
         made = vary(namesake, Variation(diagonal=True))
@@ -312,12 +311,10 @@ def test_weights_of_a_variation_are_its_own() -> None:
     assert len(made.weights) == 2
 
 
-@pytest.mark.xfail(reason="an affine sum that is called counts as no gate")
 def test_a_gate_that_is_called_is_a_place() -> None:
     assert vary(halved, Variation(candidate_mask=True)).masks
 
 
-@pytest.mark.xfail(reason="the masks of the first variation are forgotten")
 def test_a_variation_of_a_variation(generator: torch.Generator) -> None:
     """Refused, or the same as both at once."""
     first = vary(CELLS["lstm"], Variation(recurrent_mask=True, zoneout=("h",)))
@@ -333,7 +330,6 @@ def test_a_variation_of_a_variation(generator: torch.Generator) -> None:
     assert_same(given.run("eager"), twin.run("eager"))
 
 
-@pytest.mark.xfail(reason="a state that is a pre-activation or a leaf is not clipped")
 def test_every_new_state_is_clipped(generator: torch.Generator) -> None:
     made = vary(ALL_CELLS["shifting"], Variation(state_clip=0.01))
     given = problem(made, SHAPE, generator)
@@ -341,14 +337,12 @@ def test_every_new_state_is_clipped(generator: torch.Generator) -> None:
         assert state.abs().max() <= 0.01
 
 
-@pytest.mark.xfail(reason="a negative bound makes every argument that bound")
 @pytest.mark.parametrize("options", [Variation(clip=-1.0), Variation(state_clip=-1.0)])
 def test_bounds_are_positive(options: Variation) -> None:
     with pytest.raises(CellError):
         vary(CELLS["lstm"], options)
 
 
-@pytest.mark.xfail(reason="a state named twice keeps its old value twice as often in evaluation")
 def test_a_state_is_zoned_out_once() -> None:
     twice, once = Variation(zoneout=("h", "h")), Variation(zoneout=("h",))
     try:

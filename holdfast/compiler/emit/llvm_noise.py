@@ -9,9 +9,9 @@ from holdfast.compiler.emit.llvm_loops import I32, I64, Emitter, number
 from holdfast.compiler.emit.llvm_math import Value
 from holdfast.compiler.trace import Mask
 
-SLOTS = ("seeds", "first_steps", "thresholds", "mask_values")
-"""Seeds `[B]` and numbers of the first steps `[B]`; of each mask the threshold `[M]` and the two
-values `[M, 2]`. The first three are int64."""
+SLOTS = ("seeds", "first_steps", "largest", "mask_values")
+"""Seeds `[B]` and numbers of the first steps `[B]`; of each mask the largest bits that take the
+second value `[M]`, and the two values `[M, 2]`. The first three are int64."""
 
 
 def noise_kinds(scalar: ir.Type) -> dict[str, ir.Type]:
@@ -34,8 +34,8 @@ def emit_mask(
         count = b.add(b.add(step, b.load(e.at(e["first_steps"], row))), number(1))
         start = b.add(start, b.mul(count, _constant(noise.STEP)))
     key = _mix(b, start)
-    threshold = b.trunc(b.load(e.at(e["thresholds"], position)), I32)
-    second_wins = b.icmp_unsigned("<", _bits(e, key, unit), e.spread(threshold))
+    largest = b.trunc(b.load(e.at(e["largest"], position)), I32)
+    second_wins = b.icmp_unsigned("<=", _bits(e, key, unit), e.spread(largest))
     first, second = (
         e.broadcast(b.load(e.at(e["mask_values"], 2 * position + n))) for n in range(2)
     )
