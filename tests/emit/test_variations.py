@@ -302,7 +302,6 @@ def test_threads_share_the_batch(
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.xfail(reason="torch.where of two numbers rounds the definition's masks to float32")
 def test_values_that_float32_cannot_hold(generator: torch.Generator) -> None:
     cell = vary(CELLS["lstm"], variations(CELLS["lstm"])["masks"])
     made = problem(cell, SMALL, generator)
