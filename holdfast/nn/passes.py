@@ -14,6 +14,7 @@ from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
+from holdfast.compiler.emit.target import host
 from holdfast.compiler.noise import Noise, draw, values
 from holdfast.compiler.plan import Plan
 from holdfast.compiler.schedule import Schedule
@@ -201,12 +202,10 @@ def _prepare(mode: str, call: Call) -> _Kernel:
 
 @cache
 def _lanes(dtype: torch.dtype) -> int:
-    from holdfast.compiler.emit.target import host
-
     return host().lanes(dtype.itemsize)
 
 
-def _forward(mode: str, call: Call, kept: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Live rows of the output and the last states, in the kernel's order."""
     chosen = _prepare(mode, call)
     cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
@@ -322,15 +321,14 @@ def backward(
         buffers[f"d_state {name}"] = d_states[n]
     buffers |= _noise_buffers(call) | _working_memory(call, chosen, chosen.plan.backward_sweeps)
     buffers["d_operand"] = x.new_empty(batch, padded)
-    if sizes.projection:
-        buffers["d_projected"] = x.new_empty(layout.rows, sizes.projection)
+    d_projected = buffers["d_projected"] = x.new_empty(layout.rows, sizes.projection)
     _run(chosen.kernel, buffers, layout, team)
     matrices = _matrices(call, chosen, kept, first, d_gates, out)
     found = matrices.gradients(call.parameters)
     found |= summed(cell, call.parameters, d_bias, d_units, hidden)
     if sizes.projection:
-        projected, whole = buffers["d_projected"], _saved(chosen, kept, layout, "h")
-        found["weight_hr"] = torch.mm(projected.t(), whole)
+        whole = _saved(chosen, kept, layout, "h")
+        found["weight_hr"] = torch.mm(d_projected.t(), whole)
     d_x = layout.scatter(matrices.input_gradient(call.parameters), x) if need_x else x.new_empty(0)
     d_first = _first_gradient(call, matrices, d_h, first) if need_h else None
     return _collect(call, d_x, d_first, d_states, found)

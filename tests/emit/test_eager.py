@@ -59,6 +59,13 @@ def _gru(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tenso
     return torch.lerp(n, h, z), ()
 
 
+def _gru_2014(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+    first, second = _sums(x, h, p)
+    r, z = (torch.sigmoid(one + other) for one, other in zip(first[:2], second[:2], strict=True))
+    n = torch.tanh(first[2] + _sums(x, r * h, p)[1][2])
+    return torch.lerp(n, h, z), ()
+
+
 def _rnn(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
     (first,), (second,) = _sums(x, h, p)
     return torch.tanh(first + second), ()
@@ -75,6 +82,7 @@ EQUATIONS: dict[str, Callable[..., tuple[Tensor, Split]]] = {
     "peephole": _peephole,
     "coupled": _coupled,
     "gru": _gru,
+    "gru_2014": _gru_2014,
     "rnn": _rnn,
     "rnn_relu": _rnn_relu,
 }

@@ -16,7 +16,7 @@ second value `[M]`, and the two values `[M, 2]`. The first three are int64."""
 
 def noise_kinds(scalar: ir.Type) -> dict[str, ir.Type]:
     """Types of the slots for masks."""
-    return dict.fromkeys(SLOTS[:3], I64.as_pointer()) | {SLOTS[3]: scalar.as_pointer()}
+    return {name: (scalar if name == SLOTS[3] else I64).as_pointer() for name in SLOTS}
 
 
 def emit_mask(
