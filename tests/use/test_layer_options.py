@@ -305,3 +305,66 @@ def test_meta_device_and_half_precision() -> None:
         out = LSTM(4, 4, **FULL)(torch.zeros(5, 2, 4, dtype=torch.bfloat16))[0]
     assert out.dtype == torch.float32
     assert isinstance(layer, nn.Module)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "call"),
+    [
+        ({"layer_norm": True, "highway": True, "learned_start": True}, {}),
+        ({"zoneout": 0.25, "input_dropout": 0.5}, {"seed": torch.tensor([1, 2])}),
+        ({"weight_dropout": 0.5}, {"seed": 3}),
+        ({}, {"resets": torch.eye(5, 2, dtype=torch.bool)}),
+        ({}, {"tbptt": 2}),
+    ],
+    ids=["norm", "masks", "weights", "resets", "tbptt"],
+)
+def test_options_compile_into_one_graph(
+    options: dict[str, Any], call: dict[str, Any], generator: torch.Generator
+) -> None:
+    layer: Any = unequal_(LSTM(4, 4, 2, **options), generator)
+    x = drawn((5, 2, 4), generator, torch.float32)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    results = []
+    for module in (compiled, layer):
+        found = tensors(module(x, **call))
+        loss = torch.stack([value.square().sum() for value in found]).sum()
+        results.append((found, torch.autograd.grad(loss, list(layer.parameters()))))
+    assert_same(*results)
+
+
+@pytest.mark.slow
+def test_options_export_with_any_batch_and_time(generator: torch.Generator) -> None:
+    layer: Any = unequal_(LSTM(4, [4, 4], bidirectional=True, merge="sum", **FULL), generator)
+    sizes = {0: torch.export.Dim("T"), 1: torch.export.Dim("B")}
+    exported = torch.export.export(layer.eval(), (torch.zeros(4, 2, 4),), dynamic_shapes=(sizes,))
+    for shape in ((9, 6, 4), (2, 3, 4)):
+        x = drawn(shape, generator, torch.float32)
+        assert_same(exported.module()(x), layer(x))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_options_under_transforms(generator: torch.Generator) -> None:
+    options = {k: v for k, v in FULL.items() if k != "highway"}
+    layer: Any = unequal_(LSTM(3, 4, dtype=torch.float64, **options), generator)
+    values = {name: value.detach() for name, value in layer.named_parameters()}
+    x = drawn((4, 2, 3), generator)
+
+    def run(values: dict[str, Tensor], x: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, values, (x,), {"seed": 3})[0]
+
+    def loss(values: dict[str, Tensor], x: Tensor) -> Tensor:
+        return run(values, x.unsqueeze(1)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 1))(values, x)
+    alone = [torch.func.grad(loss)(values, x[:, b]) for b in range(2)]
+    assert_same(each, {name: torch.stack([a[name] for a in alone]) for name in values})
+    members = {n: torch.stack([v, 2 * v]) for n, v in values.items()}
+    expected = [run({n: v[k] for n, v in members.items()}, x) for k in range(2)]
+    assert_same(torch.func.vmap(run, in_dims=(0, None))(members, x), torch.stack(expected))
+    leaf = x.clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: run(values, x), (leaf,), fast_mode=True)
+    assert torch.autograd.gradcheck(
+        lambda x: run(values, x), (leaf,), check_forward_ad=True, fast_mode=True
+    )

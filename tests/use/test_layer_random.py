@@ -52,15 +52,42 @@ def test_input_and_output_dropout(generator: torch.Generator) -> None:
     assert 0 < int((out == 0).all(0).sum()) < 10, "whole features vanish"
 
 
-def test_every_layer_has_masks_of_its_own(generator: torch.Generator) -> None:
-    layer: Any = LSTM(64, 64, 2, input_dropout=0.5, output_dropout=0.5, bidirectional=True)
+@pytest.mark.parametrize("option", ["input_dropout", "output_dropout"])
+def test_every_layer_has_masks_of_its_own(option: str) -> None:
+    options: dict[str, Any] = {option: 0.5, "bidirectional": True, "merge": "sum"}
+    layer: Any = LSTM(64, 64, 2, **options)
     seen: list[Tensor] = []
     layer._run_direction = lambda x, *_: seen.append(x) or Recurrent._run_direction(layer, x, *_)
     out = layer(torch.ones(2, 1, 64), seed=1)[0]
-    masks = [seen[0][0, 0] != 0, (seen[2][0, 0] != 0)[:64], (out[0, 0] != 0)[:64]]
     assert torch.equal(seen[0], seen[1]), "both directions see the same input"
-    for one, other in ((0, 1), (1, 2), (0, 2)):
-        assert not torch.equal(masks[one], masks[other])
+    first, second = (seen[0], seen[2]) if option == "input_dropout" else (seen[2], out)
+    assert 16 < int((first[0] == 0).sum()) < 48
+    assert not torch.equal(first[0] == 0, second[0] == 0)
+
+
+@pytest.mark.parametrize("option", ["recurrent_dropout", "zoneout", "weight_dropout"])
+def test_every_layer_and_direction_has_a_stream_of_its_own(
+    option: str, generator: torch.Generator
+) -> None:
+    options: dict[str, Any] = {option: 0.5, "bidirectional": True, "merge": "sum"}
+    layer: Any = LSTM(5, 5, 2, **options)
+    weights = [drawn(p.shape, generator) / 3 for p in list(layer.parameters())[:4]]
+    for value, p in zip(weights * 4, layer.parameters(), strict=True):
+        p.data.copy_(value)
+    results: list[Tensor] = []
+    x = drawn((6, 1, 5), generator, torch.float32)
+    run = Recurrent._run_direction
+    layer._run_direction = lambda _, index, *more: run(
+        layer, x.flip(0) if index % 2 else x, index, *more
+    )
+    last = layer(x, seed=1)[1][0]  # [4, 1, 5], the same input and weights each
+    results += list(last.detach())
+    for one in range(4):
+        for other in range(one):
+            assert not torch.equal(results[one], results[other])
+    plain = layer.eval()
+    if option != "zoneout":
+        assert_same(list(plain(x)[1][0].detach()), [plain(x)[1][0][0].detach()] * 4)
 
 
 @pytest.mark.parametrize("name", ["eager", "default"])
