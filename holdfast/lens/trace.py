@@ -7,10 +7,7 @@ every step is written down.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,7 +81,7 @@ def record(layer: nn.Module, x: Any, *arguments: Any, **options: Any) -> Recordi
         torch.random.fork_rng(devices),
         torch.inference_mode(False),
         torch.enable_grad(),
-        _instead_of_kernels(recorder.run),
+        operators.instead(recorder.run),
     ):
         if isinstance(x, Tensor) and x.is_inference():
             x = x.clone()
@@ -93,38 +90,19 @@ def record(layer: nn.Module, x: Any, *arguments: Any, **options: Any) -> Recordi
 
 
 def _evaluating(module: nn.Module) -> nn.Module:
-    """A module in evaluation mode that shares tensors with this one, but no flag and no list."""
+    """A module in evaluation mode that shares tensors with this one, but no flag and no list.
+
+    What `torch.compile` made of a module is left aside: a compiled graph cannot be watched.
+    """
+    module = getattr(module, "_orig_mod", module)
     twin = type(module).__new__(type(module))
     twin.__dict__.update(module.__dict__)
     children = {
         name: None if child is None else _evaluating(child)
         for name, child in module.__dict__["_modules"].items()
     }
-    twin.__dict__.update(_modules=children, training=False)
+    twin.__dict__.update(_modules=children, training=False, _compiled_call_impl=None)
     return twin
-
-
-Run = Callable[..., Result]
-_instead: ContextVar[Run | None] = ContextVar("_instead", default=None)
-_patching = threading.RLock()
-
-
-@contextmanager
-def _instead_of_kernels(run: Run) -> Iterator[None]:
-    """Let `run` take the place of `operators.run` for this thread; others go the ordinary way."""
-    with _patching:
-        ordinary = operators.run
-
-        def choose(*arguments: Any, **options: Any) -> Result:
-            return (_instead.get() or ordinary)(*arguments, **options)
-
-        token = _instead.set(run)
-        operators.run = choose
-        try:
-            yield
-        finally:
-            operators.run = ordinary
-            _instead.reset(token)
 
 
 class _Recorder:

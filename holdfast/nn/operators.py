@@ -7,7 +7,9 @@ why; `run` runs it, with the signature and the result of `emit.eager.run`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -85,19 +87,18 @@ def run(
     >>> run("llvm", rnn, torch.rand(7, 2, 3), parameters, torch.zeros(2, 5)).out.shape
     torch.Size([7, 2, 5])
     """
+    options: dict[str, Any] = {
+        "lengths": lengths,
+        "batch_sizes": batch_sizes,
+        "sequences": sequences,
+        "noise": noise,
+        "resets": resets,
+    }
+    # The tracer of `torch.compile` knows no ContextVar, and a graph must not depend on one.
+    if not torch.compiler.is_compiling() and (other := _instead.get()) is not None:
+        return other(backend, cell, x, parameters, h, states, **options)
     if backend == "eager":
-        return eager.run(
-            cell,
-            x,
-            parameters,
-            h,
-            states,
-            lengths=lengths,
-            batch_sizes=batch_sizes,
-            sequences=sequences,
-            noise=noise,
-            resets=resets,
-        )
+        return eager.run(cell, x, parameters, h, states, **options)
     bias = any(name in parameters for name in ("bias_ih", "bias_hh"))
     tensors = [parameters[name] for name in names(cell, bias, "weight_hr" in parameters)]
     at, starts = (None, ()) if resets is None else (resets.at, resets.starts)
@@ -117,6 +118,33 @@ def run(
     else:
         out, *kept = torch.ops.holdfast.train(x, h, *map(list, groups), *tail)
     return _result(out, tuple(kept[:-1]), h, states, lengths, batch_sizes, sequences)
+
+
+Run = Callable[..., Result]
+_instead: ContextVar[Run | None] = ContextVar("_instead", default=None)
+
+
+@contextmanager
+def instead(other: Run) -> Iterator[None]:
+    """Let `other`, with the signature of `run`, take its place in this context.
+
+    >>> from holdfast.nn import LSTM
+    >>> seen = []
+    >>> def watched(backend, cell, x, *others, **options):
+    ...     seen.append((cell.name, tuple(x.shape)))
+    ...     return eager.run(cell, x, *others, **options)
+    >>> with instead(watched):
+    ...     out, _ = LSTM(3, 5)(torch.zeros(7, 2, 3))
+    >>> seen
+    [('lstm', (7, 2, 3))]
+
+    Other threads go the ordinary way, and so does what `torch.compile` has compiled.
+    """
+    token = _instead.set(other)
+    try:
+        yield
+    finally:
+        _instead.reset(token)
 
 
 def _result(

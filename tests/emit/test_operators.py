@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from holdfast import cell, sigmoid, tanh
 from holdfast.cells import CELLS
 from holdfast.compiler.cell import Cell
+from holdfast.compiler.vary import Variation, vary
 from holdfast.nn import GRU, LSTM, Recurrent, operators
 from tests.helpers import assert_same, unequal_
 
@@ -33,7 +34,8 @@ def _arguments(made: Cell, rows: str, generator: torch.Generator, *, grad: bool)
     x = draw(T, B, I) if batch_sizes is None else draw(int(batch_sizes.sum()), I)
     states = [draw(B, H) for _ in made.states]
     parameters = [draw(*shape) for shape in made.shapes(I, H).values()]
-    return x, draw(B, H), states, parameters, True, lengths, batch_sizes, made.key
+    given = (x, draw(B, H), states, [], parameters, True)
+    return *given, lengths, batch_sizes, None, None, None, None, made.key
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -42,7 +44,8 @@ def _arguments(made: Cell, rows: str, generator: torch.Generator, *, grad: bool)
 @pytest.mark.plain_memory
 def test_opcheck_forward(operator: str, name: str, rows: str, generator: torch.Generator) -> None:
     arguments = _arguments(CELLS[name], rows, generator, grad=operator == "train")
-    torch.library.opcheck(getattr(torch.ops.holdfast, operator).default, arguments)
+    more = (False,) if operator == "infer" else ()
+    torch.library.opcheck(getattr(torch.ops.holdfast, operator).default, (*arguments, *more))
 
 
 @pytest.mark.parametrize("needs", [(True, True), (False, False)], ids=["x-and-h", "weights"])
@@ -201,8 +204,9 @@ def test_the_reason_names_what_is_not_compiled() -> None:
     parameters = {"weight_ih": torch.zeros(16, I)}
     x = torch.zeros(T, B, I)
     lstm = CELLS["lstm"]
+    masked = vary(lstm, Variation(recurrent_mask=True))
     cases = {
-        "projection": operators.select(lstm, x, parameters | {"weight_hr": torch.zeros(2, H)}),
+        "projected": operators.select(masked, x, parameters | {"weight_hr": torch.zeros(2, H)}),
         "bfloat16": operators.select(lstm, x.bfloat16(), parameters),
         "meta": operators.select(lstm, x.to("meta"), parameters),
         "no input features": operators.select(lstm, x, {"weight_ih": torch.zeros(16, 0)}),
@@ -223,22 +227,22 @@ def test_a_kernel_never_reads_beyond_a_tensor(generator: torch.Generator) -> Non
     lstm = CELLS["lstm"]
     dense = _arguments(lstm, "dense", generator, grad=False)
     packed = _arguments(lstm, "packed", generator, grad=False)
-    parameters = dense[3]
+    parameters = dense[4]
     wrong = {
         "weight_hh has the shape": _replace(
-            dense, 3, [parameters[0], *parameters[:1], *parameters[2:]]
+            dense, 4, [parameters[0], torch.zeros(4 * H, H - 1), *parameters[2:]]
         ),
         "h has the shape": _replace(dense, 1, torch.zeros(B + 1, H)),
         "c has the shape": _replace(dense, 2, [torch.zeros(B - 1, H)]),
         "c is torch.float64": _replace(dense, 2, [torch.zeros(B, H, dtype=torch.float64)]),
-        "add up to the 9 rows": _replace(packed, 6, torch.tensor([3, 3, 2])),
-        "must never grow": _replace(packed, 6, torch.tensor([3, 2, 3, 1])),
-        "no more than 3 rows": _replace(packed, 6, torch.tensor([4, 3, 2])),
+        "add up to the 9 rows": _replace(packed, 7, torch.tensor([3, 3, 2])),
+        "must never grow": _replace(packed, 7, torch.tensor([3, 2, 3, 1])),
+        "no more than 3 rows": _replace(packed, 7, torch.tensor([4, 3, 2])),
     }
     for message, arguments in wrong.items():
-        for operator in (torch.ops.holdfast.infer, torch.ops.holdfast.train):
+        for name, more in (("infer", (False,)), ("train", ())):
             with pytest.raises(RuntimeError, match=message):
-                operator(*arguments)
+                getattr(torch.ops.holdfast, name)(*arguments, *more)
 
 
 def test_a_parameter_put_in_place_with_another_size_is_refused() -> None:

@@ -18,7 +18,7 @@ from holdfast.compiler.emit.eager import Resets
 from holdfast.compiler.noise import Noise
 from holdfast.compiler.vary import Variation, vary
 from holdfast.lens.activations import watch
-from holdfast.lens.trace import _instead_of_kernels, _Recorder, record
+from holdfast.lens.trace import _Recorder, record
 from holdfast.nn import LSTM, operators
 from tests.emit import user_cells
 from tests.helpers import assert_same, unequal_
@@ -187,7 +187,7 @@ def test_other_threads_go_the_ordinary_way() -> None:
         seen.append(layer(x)[0].detach())
 
     recorder = _Recorder()
-    with _instead_of_kernels(recorder.run):
+    with operators.instead(recorder.run):
         other = threading.Thread(target=run)
         other.start()
         other.join()
@@ -195,10 +195,25 @@ def test_other_threads_go_the_ordinary_way() -> None:
         run()
     assert len(recorder.courses) == 1
     assert_same(seen[0], seen[1])
-    ordinary = operators.run
-    with pytest.raises(ValueError, match="2 or 3"), _instead_of_kernels(recorder.run):
+    with pytest.raises(ValueError, match="2 or 3"), operators.instead(recorder.run):
         raise ValueError("2 or 3")
-    assert operators.run is ordinary
+    run()
+    assert len(recorder.courses) == 1
+
+
+@pytest.mark.plain_memory
+def test_a_compiled_layer_is_recorded_as_the_layer_it_was(generator: torch.Generator) -> None:
+    layer = LSTM(I, H)
+    x = torch.randn(T, B, I, generator=generator)
+    compiled: Any = torch.compile(layer, backend="aot_eager")
+    whole: Any = torch.nn.Sequential(LSTM(I, H))
+    whole[0].load_state_dict(layer.state_dict())
+    whole[0].compile(backend="aot_eager")
+    expected = compiled(x)[0]
+    for module in (compiled, whole):
+        recording = record(module, x)
+        assert len(recording.courses) == 1
+        assert_same(recording.courses[0].h, expected)
 
 
 def test_a_recording_keeps_gates_and_states(generator: torch.Generator) -> None:
