@@ -1,4 +1,4 @@
-"""`python -m benchmarks layers`: gate, run, table, one line of JSON."""
+"""`python -m benchmarks layers` and `options`: gate, run, table, one line of JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import layers, registry, report
+from benchmarks import layers, options_report, pages, peers, registry, report
+from benchmarks import options as costs
 from benchmarks.layers import Refusal
 from benchmarks.registry import Shape
 from holdfast.cells import CELLS
@@ -23,22 +24,34 @@ QUICK_TURN = 0.01
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a benchmark; 0 when every row passed the gate, 1 when one was refused."""
     options = _parser().parse_args(argv)
+    if options.run is _pages:
+        return _pages(options)
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads or before)
     try:
-        return _layers(options)
+        return options.run(options)
     finally:
         torch.set_num_threads(before)
 
 
-def _layers(options: argparse.Namespace) -> int:
-    seconds = QUICK_TURN if options.quick else TURN
-    rounds = 3 if options.quick else options.rounds
+def _turns(options: argparse.Namespace) -> tuple[int, float]:
+    """Rounds, and the seconds of a turn."""
+    return (3, QUICK_TURN) if options.quick else (options.rounds, TURN)
+
+
+def _introduce(rounds: int) -> int:
+    """Print what is the same for the whole run; returns the number of threads."""
     threads = torch.get_num_threads()
     about, versions = report.machine(), report.versions()
     print(f"{about['cpu']}, {about['cores']} cores, {about['llvm_cpu']}, load {about['load']}")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     print(f"{threads} thread(s), float32, {rounds} rounds\n")
+    return threads
+
+
+def _layers(options: argparse.Namespace) -> int:
+    rounds, seconds = _turns(options)
+    threads = _introduce(rounds)
     print(report.HEAD)
     found = []
     for one in layers.measure(options.cells, options.shapes, rounds, seconds):
@@ -51,21 +64,58 @@ def _layers(options: argparse.Namespace) -> int:
     return int(any(isinstance(one, Refusal) for one in found))
 
 
+def _options(options: argparse.Namespace) -> int:
+    rounds, seconds = _turns(options)
+    threads = _introduce(rounds)
+    print(f"{options.shape}\n{options_report.HEAD}")
+    found = []
+    for one in costs.measure(options.options, options.shape, rounds, seconds):
+        found.append(one)
+        print(*options_report.lines(one), sep="\n", flush=True)
+    about = {"rounds": rounds, "turn_s": seconds}
+    line = options_report.record(found, options.shape, threads, about)
+    if options.json:
+        report.append(options.json, line)
+    print(f"\n{line}", flush=True)
+    return int(any(isinstance(one, costs.Refusal) for one in found))
+
+
+def _pages(options: argparse.Namespace) -> int:
+    pages.write(options.page, pages.render(pages.newest(options.record)))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     verb = verbs.add_parser("layers", help="one layer over sequences, beside torch and eager")
-    verb.add_argument("--threads", type=_positive, help="default: as many as torch would take")
-    verb.add_argument("--json", type=Path, metavar="FILE", help="append the JSON line to a file")
+    verb.set_defaults(run=_layers)
+    _add_common(verb)
     verb.add_argument(
         "--cells", type=_cells, default=registry.CELLS, help="names, with commas between"
     )
     verb.add_argument(
         "--shapes", type=_shapes, default=registry.SHAPES, help="such as B32-T100-I32-H128,..."
     )
+    verb = verbs.add_parser("options", help="each option of a layer, beside the plain layer")
+    verb.set_defaults(run=_options)
+    _add_common(verb)
+    verb.add_argument(
+        "--options", type=_names, default=costs.NAMES, help="names, with commas between"
+    )
+    verb.add_argument("--shape", type=_shape, default=costs.SHAPE, help="B32-T100-I32-H128")
+    verb = verbs.add_parser("pages", help="write the recorded runs into docs/performance.md")
+    verb.set_defaults(run=_pages)
+    verb.add_argument("--record", type=Path, default=pages.RECORD, help="results/options.jsonl")
+    verb.add_argument("--page", type=Path, default=pages.PAGE, help="docs/performance.md")
+    return parser
+
+
+def _add_common(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--threads", type=_positive, help="default: as many as torch would take")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="append the JSON line to a file")
     verb.add_argument("--rounds", type=_positive, default=7, help="turns of each contender; >= 3")
     verb.add_argument("--quick", action="store_true", help="short turns: a look, not a measurement")
-    return parser
 
 
 def _positive(text: str) -> int:
@@ -81,6 +131,25 @@ def _cells(text: str) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(f"no cell {unknown[0]!r}; there are {', '.join(CELLS)}")
     return names
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in costs.NAMES]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"no option {unknown[0]!r}; there are {', '.join(costs.NAMES)}"
+        )
+    return names
+
+
+def _shape(text: str) -> Shape:
+    (shape, *more) = _shapes(text)
+    if more:
+        raise argparse.ArgumentTypeError(f"got {text}, expected one shape")
+    if shape.H % peers.HEADS:
+        raise argparse.ArgumentTypeError(f"got H{shape.H}, expected a multiple of {peers.HEADS}")
+    return shape
 
 
 def _shapes(text: str) -> tuple[Shape, ...]:
