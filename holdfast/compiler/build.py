@@ -22,6 +22,7 @@ from holdfast.compiler import threads
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
+from holdfast.compiler.emit.llvm_noise import DRAW, emit_draw
 from holdfast.compiler.emit.llvm_pack import PACKERS, emit_packers
 from holdfast.compiler.emit.target import Target, host, machine
 from holdfast.compiler.plan import Plan, plan
@@ -139,6 +140,25 @@ def packer(dtype: torch.dtype) -> Packer:
     with _lock:
         engine = _engine(key, lambda: emit_packers(form, target), "pack_gates")
     return Packer(engine)
+
+
+@cache
+def drawer(dtype: torch.dtype) -> Callable[..., None]:
+    """The function that draws masks in one format; see `emit.llvm_noise.DRAW`."""
+    form = emit.FORMATS[dtype]
+    target = host()
+    key = _digest("draw", form.name, target.key)
+    with _lock:
+        engine = _engine(key, lambda: emit_draw(form, target), "draw")
+    kinds = [ctypes.c_int64] * len(DRAW)
+    function = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("draw"))
+
+    def call(*values: int) -> None:
+        """Holds on to the engine that the function lives in."""
+        assert engine
+        function(*values)
+
+    return call
 
 
 def _build(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:

@@ -88,6 +88,14 @@ def values(table: Tensor) -> list[tuple[int, float, float]]:
     return [(round(p * 2**32), first, second) for p, first, second in rows]
 
 
+def limits(table: Tensor) -> list[tuple[int, float, float]]:
+    """Each mask's largest bits that take the second value, and its two values.
+
+    Some bits always do, so where none should the second value is the first.
+    """
+    return [(max(n, 1) - 1, one, other if n else one) for n, one, other in values(table)]
+
+
 def bits(seeds: Tensor, number: int, counters: Tensor | None, units: int) -> Tensor:
     """32 random bits for each row and unit, as int64 `[B, units]`.
 

@@ -1,9 +1,9 @@
 """Which rows of a sequence a kernel sees, and in which order.
 
 Kernels see only the rows that are alive: one step after the other, within a step by falling length.
-Where lengths differ, the rows of the input are gathered in that order before and scattered after,
-so that steps beyond a row's end cost nothing and whatever stands there is never read. A row that
-begins anew within the sequence is cut there: each piece is a row of its own.
+Where lengths differ, an index says where those rows lie in the user's tensors, so that steps beyond
+a row's end cost nothing and whatever stands there is never read. A row that begins anew within the
+sequence is cut there: each piece is a row of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler import threads
+
+_ANYTHING = torch.zeros(1, dtype=torch.int64)
+"""What kernels read in vain where rows lie as they come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,8 @@ class Layout:
     counts: Tensor | None = None
     """Rows alive at each step, `[T]` int64, never growing; None where all are."""
     index: Tensor | None = None
-    """Where each live row lies among the user's T * B; None where they are the same."""
+    """Where each live row lies among the user's T * B; None where they are the same. Kernels read
+    and write the user's rows there, and their own in the order of live rows."""
     order: Tensor | None = None
     """Row r of the batch, for the kernel, is row `order[r]` of the user; None where the same."""
     back: Tensor | None = None
@@ -40,10 +44,13 @@ class Layout:
 
     def sizes(self, team: threads.Team, arrived: Tensor | None) -> dict[str, int]:
         """The kernel's slots for the sizes."""
-        pointers = [0 if given is None else given.data_ptr() for given in (self.counts, arrived)]
+        tensors = (self.counts, self.index, arrived)
+        counts, index, counter = (0 if one is None else one.data_ptr() for one in tensors)
         return {
-            "counts": pointers[0],
-            "arrived": pointers[1],
+            "counts": counts,
+            "index": index or _ANYTHING.data_ptr(),
+            "arrived": counter,
+            "indexed": -1 if index else 0,
             "steps": self.steps,
             "batch": self.batch,
             "by_block": int(team.by_block),
@@ -54,14 +61,20 @@ class Layout:
         flat = sequence.reshape(-1, sequence.shape[-1])
         return flat.contiguous() if self.index is None else flat.index_select(0, self.index)
 
+    def make(self, like: Tensor, width: int) -> Tensor:
+        """Memory for one result of `width` at each step of `like`; zero where no row is alive."""
+        shape = (*like.shape[:-1], width)
+        whole = self.rows == like.shape[:-1].numel()
+        return like.new_empty(shape) if whole else like.new_zeros(shape)
+
     def scatter(self, rows: Tensor, like: Tensor) -> Tensor:
         """Live rows back to where they lie in `like`; zeros elsewhere."""
         shape = (*like.shape[:-1], rows.shape[1])
         if self.index is None:
             return rows.view(shape)
-        count = like.shape[:-1].numel()
-        whole = (rows.new_empty if self.rows == count else rows.new_zeros)(count, rows.shape[1])
-        return whole.index_copy_(0, self.index, rows).view(shape)
+        whole = self.make(like, rows.shape[1])
+        whole.view(-1, rows.shape[1]).index_copy_(0, self.index, rows)
+        return whole
 
     def sort(self, states: Tensor, start: Tensor | None = None) -> Tensor:
         """Rows of the batch `[B, H]` in the kernel's order, contiguous.
@@ -101,6 +114,8 @@ def lay_out(
 ) -> Layout:
     """The layout of `x`, `[T, B, I]` or packed `[N, I]`."""
     if batch_sizes is not None:
+        if resets is not None:
+            raise RuntimeError("packed input has no resets; cut the sequences there")
         return _packed(x.shape[0], batch, batch_sizes)
     steps = x.shape[0]
     if resets is not None and bool(resets.any()):

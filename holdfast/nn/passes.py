@@ -15,9 +15,10 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.compiler.emit.target import host
-from holdfast.compiler.noise import Noise, draw, values
+from holdfast.compiler.noise import Noise, limits
 from holdfast.compiler.plan import Plan
 from holdfast.compiler.schedule import Schedule
+from holdfast.nn.drawing import draw
 from holdfast.nn.layout import Layout
 from holdfast.nn.packing import bias_count, dense, pack_backward, pack_forward, shapes, summed
 from holdfast.nn.weights import Matrices
@@ -106,10 +107,10 @@ def infer(call: Call, *, sequences: bool = False) -> list[Tensor]:
     if sequences:
         kept = _sequences(call)
         out, _ = _forward("collect", call, kept)
-        return [layout.scatter(value, call.x) for value in (out, *kept.values())]
+        return [out, *kept.values()]
     mode = "step" if layout.steps == 1 and layout.counts is None else "infer"
     out, finals = _forward(mode, call, {})
-    return [layout.scatter(out, call.x), *(layout.restore(state) for state in finals)]
+    return [out, *(layout.restore(state) for state in finals)]
 
 
 def train(call: Call) -> list[Tensor]:
@@ -121,12 +122,12 @@ def train(call: Call) -> list[Tensor]:
     saved = make(rows, saved_width(call.cell, hidden_size, projected))
     sequences = _sequences(call)
     out, _ = _forward("train", call, sequences | {"saved": saved})
-    return [layout.scatter(value, x) for value in (out, *sequences.values())] + [saved]
+    return [out, *sequences.values(), saved]
 
 
 def _sequences(call: Call) -> dict[str, Tensor]:
-    shape = (call.layout.rows, _hidden_size(call))
-    return {f"sequence {name}": call.x.new_empty(shape) for name in call.cell.states}
+    width = _hidden_size(call)
+    return {f"sequence {name}": call.layout.make(call.x, width) for name in call.cell.states}
 
 
 def _hidden_size(call: Call) -> int:
@@ -150,6 +151,8 @@ def _sizes(call: Call) -> Sizes:
 def _check(call: Call, sizes: Sizes) -> None:
     """Refuse what would make a kernel read beyond a tensor's end."""
     cell, x, h = call.cell, call.x, call.h
+    if sizes.projection and sizes.heads > 1:
+        raise RuntimeError("heads and a projection of h exclude each other")
     expected = shapes(cell, sizes)
     wanted = [(name, tensor, expected[name]) for name, tensor in call.parameters.items()]
     batch = h.shape[0] if x.dim() == 2 else x.shape[1]
@@ -206,7 +209,7 @@ def _lanes(dtype: torch.dtype) -> int:
 
 
 def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Live rows of the output and the last states, in the kernel's order."""
+    """The output as the user sees it, and the last states in the kernel's order."""
     chosen = _prepare(mode, call)
     cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
     first, *carried = call.sorted()
@@ -214,15 +217,15 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
         mine.clone() if mine.data_ptr() == state.data_ptr() else mine
         for mine, state in zip(carried, call.states, strict=True)
     ]
-    out = x.new_empty(layout.rows, sizes.output)
-    buffers: Buffers = {"x": layout.gather(x), "h_first": first, "out": out}
+    out = layout.make(x, sizes.output)
+    buffers: Buffers = {"x": x.contiguous(), "h_first": first, "out": out}
     buffers |= pack_forward(cell, chosen.parameters, x, sizes, chosen.tile)
     names = (f"state {name}" for name in cell.states)
     buffers |= dict(zip(names, carried, strict=True)) | kept
     buffers |= _noise_buffers(call)
     if cell.operand:
         buffers["operand_first"] = _operand_first(call, first)
-        buffers["operand"] = out if mode == "train" else torch.empty_like(out)
+        buffers["operand"] = out if mode == "train" else x.new_empty(layout.rows, sizes.hidden)
     buffers |= _working_memory(call, chosen, chosen.plan.sweeps)
     if sizes.projection:
         buffers["hidden"] = x.new_empty(layout.batch, sizes.hidden)
@@ -237,13 +240,11 @@ def _noise_buffers(call: Call) -> Buffers:
     if call.noise is None or not call.cell.masks:
         return {}
     noise = _noise(call)
-    # Some bits always take the second value, so where none should it is the first.
-    table = [(n, one, other if n else one) for n, one, other in values(noise.table)]
-    dtype = call.x.dtype
+    table, dtype = limits(noise.table), call.x.dtype
     return {
         "seeds": noise.seeds,
         "first_steps": torch.zeros_like(noise.seeds) if noise.steps is None else noise.steps,
-        "largest": torch.tensor([max(row[0], 1) - 1 for row in table], dtype=torch.int64),
+        "largest": torch.tensor([row[0] for row in table], dtype=torch.int64),
         "mask_values": torch.tensor([row[1:] for row in table], dtype=dtype),
     }
 
@@ -303,20 +304,20 @@ def backward(
     cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
     sums, hidden, batch = len(cell.accumulators), sizes.hidden, layout.batch
     first, *states = call.sorted()
-    out = layout.gather(kept.out)
     d_gates = x.new_empty(layout.rows, sums * hidden)
     d_h = x.new_zeros(batch, hidden)
     team = _team(call, chosen, 2 * sums * hidden * hidden)
     padded = chosen.tile.padded
     d_bias = x.new_zeros(team.count, bias_count(cell), padded)
     d_units = x.new_zeros(team.count, len(cell.weights), padded)
+    out = kept.out.contiguous()
     buffers: Buffers = {"out": out, "h_first": first, "saved": kept.saved, "d_gates": d_gates}
     buffers |= {"d_h": d_h, "d_bias": d_bias, "d_units": d_units}
     buffers |= pack_backward(cell, chosen.parameters, x, sizes, chosen.tile)
     d_states = [torch.zeros_like(d_h) for _ in call.states]
     buffers |= _incoming(call, incoming, max(padded, sizes.output))
     for n, name in enumerate(cell.states):
-        buffers[f"sequence {name}"] = layout.gather(kept.sequences[n])
+        buffers[f"sequence {name}"] = kept.sequences[n].contiguous()
         buffers[f"first {name}"] = states[n]
         buffers[f"d_state {name}"] = d_states[n]
     buffers |= _noise_buffers(call) | _working_memory(call, chosen, chosen.plan.backward_sweeps)
@@ -340,7 +341,7 @@ def _incoming(call: Call, incoming: Incoming, width: int) -> Buffers:
     buffers: Buffers = {}
     names = ("d_out", *(f"d_sequence {name}" for name in call.cell.states))
     for name, gradient in zip(names, (incoming.out, *incoming.sequences), strict=True):
-        buffers[name] = zeros if gradient is None else call.layout.gather(gradient)
+        buffers[name] = zeros if gradient is None else gradient.contiguous()
         buffers[f"ld {name}"] = 0 if gradient is None else gradient.shape[-1]
     return buffers
 
@@ -357,7 +358,7 @@ def _matrices(
 ) -> Matrices:
     """What the products after the loop multiply."""
     cell, layout, hidden = call.cell, call.layout, chosen.sizes.hidden
-    recurrent = out
+    recurrent = out.view(-1, out.shape[-1])
     if cell.operand:
         recurrent = _saved(chosen, kept, layout, "operand")
         first = _operand_first(call, first)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler.cell import Cell
-from holdfast.compiler.noise import Noise, bits, fold
+from holdfast.compiler.noise import Noise, fold
+from holdfast.nn.drawing import draw
 from holdfast.nn.options import Options, dropout_row
 from holdfast.nn.ragged import Rows
 
@@ -162,8 +163,8 @@ def _seeds(
 
 def _dropout(seeds: Tensor, p: float, units: int, dtype: torch.dtype) -> Tensor:
     """A mask for each seed, `[B, units]`: 0 with probability p, else 1 / (1 - p)."""
-    _, kept, _ = dropout_row(p)
-    return (bits(seeds, 0, None, units) >= round(p * 2**32)).to(dtype) * kept
+    table = torch.tensor([dropout_row(p)], dtype=torch.float64, device="cpu")
+    return draw(Noise(seeds, table), 0, units, dtype)
 
 
 def _as_integers(name: str, value: int | Tensor | Sequence[int], rows: int) -> int | Tensor:

@@ -26,7 +26,7 @@ class Matrices:
     x: Tensor
     """`[rows, I]`"""
     recurrent: Tensor
-    """What R multiplied, one step late: `[rows, P or H]`."""
+    """What R multiplied, one step late: `[T * B, P or H]` as the user's rows lie, or live rows."""
     first: Tensor
     """What R multiplied in the first step, `[B, P or H]`."""
     d_gates: Tensor
@@ -66,9 +66,10 @@ class Matrices:
             return
         heads = right.shape[1] // width
         blocks = target.view(-1, heads, width, width)  # [gates, heads, units, columns]
-        parts = left.reshape(left.shape[0], -1, heads, width)
+        gates = left.shape[1] // (heads * width)
+        parts = left.reshape(left.shape[0], gates, heads, width)
         for head in range(heads):
-            mine = parts[:, :, head].reshape(left.shape[0], -1)
+            mine = parts[:, :, head].flatten(1)
             product = torch.mm(mine.t(), right[:, head * width : (head + 1) * width])
             product = product.view(-1, width, width)
             blocks[:, head] = blocks[:, head] + product if add else product
@@ -86,8 +87,10 @@ class Matrices:
         first = int(alive[0])
         starts = np.cumsum(alive) - alive
         inside = np.arange(first)[None, :] < alive[1:, None]
-        before = (starts[:-1, None] + np.arange(first)[None, :])[inside]
-        later = self.recurrent.index_select(0, torch.from_numpy(before))
+        before = torch.from_numpy((starts[:-1, None] + np.arange(first)[None, :])[inside])
+        if self.layout.index is not None and not self.cell.operand:
+            before = self.layout.index.index_select(0, before)
+        later = self.recurrent.index_select(0, before)
         return [(self.d_gates[first:], later), (self.d_gates[:first], self.first[:first])]
 
     def input_gradient(self, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -107,7 +107,6 @@ def test_a_projection_with_heads(projection: int, heads: int, generator: torch.G
     assert_same((out, h, c), tuple(_pair(given).run("eager")))
 
 
-@pytest.mark.xfail(reason="blocks are taken to be square, so every P units begin with head 0 again")
 def test_heads_of_a_narrower_projection(generator: torch.Generator) -> None:
     """Refused, or the first half of the units reads the first half of h."""
     given = problem(ALL_CELLS["lstm"], SHAPE, generator, heads=2, projection=6)

@@ -207,7 +207,6 @@ def test_gradcheck_with_resets_masks_and_lengths(name: str, generator: torch.Gen
     assert torch.autograd.gradcheck(run, given.inputs)
 
 
-@pytest.mark.xfail(reason="resets of packed input are ignored without a word")
 def test_resets_of_packed_input_are_refused(generator: torch.Generator) -> None:
     given = problem(CELLS["lstm"], SHAPE, generator)
     arguments = (given.cell, given.x.flatten(0, 1), given.parameters, given.h, given.states)

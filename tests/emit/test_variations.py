@@ -281,7 +281,6 @@ def test_heads_and_projections(
     _compare(resets, generator)
 
 
-@pytest.mark.xfail(reason="the gradient of R reshapes no previous rows with an unknown size")
 def test_packed_heads_of_a_single_step(generator: torch.Generator) -> None:
     """No row of h was multiplied by R but the first."""
     size = Shape(2, 1, 3, 8)

@@ -111,6 +111,7 @@ def run(
         noise: what the masks of the cell are drawn from; needed where it has any.
         resets: where rows begin anew, for `x` of `[T, B, I]`.
     """
+    _check(cell, parameters, h, packed=batch_sizes is not None, resets=resets)
     steady = _steady_masks(cell, noise, parameters, h)
     if batch_sizes is not None:
         counts = batch_sizes.tolist()
@@ -143,6 +144,26 @@ def run(
         return Result(empty, h, states, none if sequences else None)
     stacked = tuple(torch.stack(values) for values in zip(*kept, strict=True))
     return Result(torch.stack(steps), h, states, stacked if sequences else None)
+
+
+def _check(
+    cell: Cell, parameters: Mapping[str, Tensor], h: Tensor, *, packed: bool, resets: Resets | None
+) -> None:
+    """Refuse combinations that have no meaning."""
+    if packed and resets is not None:
+        raise ValueError("packed input has no resets; cut the sequences where they begin anew")
+    if "weight_hr" not in parameters:
+        return
+    recurrent = parameters.get("weight_hh")
+    if recurrent is not None and recurrent.shape[1] != h.shape[1]:
+        raise ValueError(
+            f"a projection of h to {h.shape[1]} features needs a weight_hh of as many columns, got "
+            f"{recurrent.shape[1]}; heads and a projection exclude each other"
+        )
+    if any(name == "h" for op, name, _, _ in cell.program[0] if op == "state"):
+        raise ValueError(
+            f"the cell {cell.name} uses h unit by unit, so a projection of h is not possible"
+        )
 
 
 def _run_packed(

@@ -27,6 +27,7 @@ from holdfast.compiler.emit.llvm_loops import (
     rows_alive,
     share,
     tile,
+    user_row,
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import emit_mask, noise_kinds
@@ -239,8 +240,8 @@ class BackwardEmitter:
             def put(here: Value, v: int, value: Value | None) -> None:
                 unit = b.add(e.times(block.index, cut.units), number(v * cut.lanes))
                 mask = e.units_below(unit, number(width))
-                memory_row = b.add(self.places["now"], here)
-                outside = e.at(e["d_out"], b.mul(memory_row, e["ld d_out"]), unit)
+                user = user_row(e, b.add(self.places["now"], here))
+                outside = e.at(e["d_out"], b.mul(user, e["ld d_out"]), unit)
                 total = e.load_units(outside, mask)
                 total = total if value is None else b.fadd(total, value)
                 e.store_units(total, e.at(self._projected(here), unit), mask)
@@ -344,7 +345,7 @@ class BackwardEmitter:
             return e.load_units(e.at(start, place.unit, self.saved[node] * hidden), place.mask)
         if node in plan.available and node.op != "state":
             buffer = self._sequence(plan.available[node])
-            row = e.times(memory_row, hidden)
+            row = e.times(user_row(e, memory_row), hidden)
             return e.load_units(e.at(e[buffer], row, place.unit), place.mask)
         if node.op == "state":
             return self._previous(node.name, place)
@@ -357,9 +358,11 @@ class BackwardEmitter:
         """A state before this step: from its sequence, or the first one."""
         e, b, hidden = self.e, self.e.builder, self.hidden_size
         first = e["h_first"] if name == "h" else e[f"first {name}"]
-        earlier = e.at(e[self._sequence(name)], e.times(self.places["before"], hidden))
-        base = b.select(self.places["first"], first, earlier)
-        return e.load_units(e.at(base, e.times(place.row, hidden), place.unit), place.mask)
+        at_first = self.places["first"]
+        base = b.select(at_first, first, e[self._sequence(name)])
+        earlier = user_row(e, b.add(self.places["before"], place.row))
+        row = b.select(at_first, place.row, earlier)
+        return e.load_units(e.at(base, e.times(row, hidden), place.unit), place.mask)
 
     def _gradient(self, name: str, place: Place) -> Value:
         """The whole gradient of a result: from outside and from the step after."""
@@ -369,8 +372,8 @@ class BackwardEmitter:
         if name == "h" and self.sizes.projection:
             return self._through(place)
         slot = "d_out" if name == "h" else f"d_sequence {name}"
-        memory_row = b.add(self.places["now"], place.row)
-        outside = e.at(e[slot], b.mul(memory_row, e[f"ld {slot}"]), place.unit)
+        user = user_row(e, b.add(self.places["now"], place.row))
+        outside = e.at(e[slot], b.mul(user, e[f"ld {slot}"]), place.unit)
         total = e.load_units(outside, place.mask)
         position = b.add(e.times(place.row, hidden), place.unit)
         if name != "h":

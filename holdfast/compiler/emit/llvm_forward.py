@@ -28,6 +28,7 @@ from holdfast.compiler.emit.llvm_loops import (
     rows_alive,
     share,
     tile,
+    user_row,
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
@@ -35,9 +36,10 @@ from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_facto
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
-SIZES = ("counts", "arrived", "steps", "batch", "by_block")
-"""Rows alive at each step `[T]` or null, the threads' counter, T, B, and whether threads share the
-units of a row rather than the rows."""
+SIZES = ("counts", "index", "arrived", "indexed", "steps", "batch", "by_block")
+"""Rows alive at each step `[T]` or null; where live rows lie among the user's; the threads'
+counter; all bits set where `index` is used, else 0; T, B, and whether threads share the units of a
+row rather than the rows."""
 
 STORING = ("collect", "train")
 """Modes that store the sequences of the states."""
@@ -45,7 +47,7 @@ STORING = ("collect", "train")
 
 def size_kinds() -> dict[str, ir.Type]:
     """Types of the slots for sizes."""
-    pointers = ("counts", "arrived")
+    pointers = ("counts", "index", "arrived")
     return {name: I64.as_pointer() if name in pointers else I64 for name in SIZES}
 
 
@@ -91,11 +93,11 @@ class ForwardEmitter:
         self.hidden_size = sizes.hidden
         self.tile = tile
         self.mode = mode
-        self.previous: Value = None
-        """Rows of the previous output, inside the time loop."""
-        self.recurrent: tuple[Value, Value] = (None, None)
-        """Rows that R multiplies, and how far apart they are."""
-        self.offset: Value = None
+        self.before: Value = None
+        """Offset of the previous step's rows, inside the time loop."""
+        self.operand: tuple[Value, Value] = (None, None)
+        """Masked rows that R multiplies, and how far apart they are."""
+        self.offset: Value = number(0)
         self.step: Value = number(0)
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
         names = forward_slots(plan, mode, sizes)
@@ -117,31 +119,27 @@ class ForwardEmitter:
         """Write the whole body."""
         e = self.e
         self.share = share(e, self.tile)
-        first = e["operand_first"] if self.plan.operand else e["h_first"]
-        width = number(self.sizes.output)
+        first = [e["operand_first"], number(self.hidden_size)] if self.plan.operand else []
         if self.mode == "step":
-            self.offset, self.previous, self.recurrent = number(0), e["h_first"], (first, width)
+            self.operand = (first[0], first[1]) if first else self.operand
             self._step(e["batch"])
             e.builder.ret_void()
             return
-        carried = [number(0), e["h_first"], first, width]
+        carried = [number(0), number(0), *first]
         with e.loop(number(0), e["steps"], number(1), carried, "t") as time:
-            self.offset, self.previous, *recurrent = time.values
-            self.recurrent = (recurrent[0], recurrent[1])
+            self.offset, self.before, *operand = time.values
+            self.operand = (operand[0], operand[1]) if operand else self.operand
             self.step = time.index
             alive = rows_alive(e, time.index)
             self._step(alive)
             meet(e, time.index)
-            here = e.at(e["out"], e.times(self.offset, self.sizes.output))
-            following = self._operand_rows(here)
-            time.carry(e.builder.add(self.offset, alive), here, *following)
+            following = self._operand_rows() if operand else ()
+            time.carry(e.builder.add(self.offset, alive), self.offset, *following)
         e.builder.ret_void()
 
-    def _operand_rows(self, out: Value) -> tuple[Value, Value]:
+    def _operand_rows(self) -> tuple[Value, Value]:
         """What R multiplies in the next step, and the distance between rows."""
         e, plan = self.e, self.plan
-        if not plan.operand:
-            return out, number(self.sizes.output)
         if self.mode != "train":
             rows = e.at(e["operand"], e.times(self.offset, self.hidden_size))
             return rows, number(self.hidden_size)
@@ -215,15 +213,25 @@ class ForwardEmitter:
 
     def _input_rows(self, rows: list[Value]) -> list[Value]:
         e = self.e
-        return [
-            e.at(e["x"], e.times(e.builder.add(self.offset, row), self.sizes.input)) for row in rows
-        ]
+        users = [user_row(e, e.builder.add(self.offset, row)) for row in rows]
+        return [e.at(e["x"], e.times(row, self.sizes.input)) for row in users]
 
     def _recurrent_rows(self, rows: list[Value], block: Value) -> list[Value]:
         e = self.e
-        base, stride = self.recurrent
         column = head_column(e, self.sizes, self.tile, block)
+        if not self.plan.operand:
+            return [e.at(self._previous(row), column) for row in rows]
+        base, stride = self.operand
         return [e.at(base, e.builder.mul(row, stride), column) for row in rows]
+
+    def _previous(self, row: Value) -> Value:
+        """The row of the previous output."""
+        e, b, width = self.e, self.e.builder, self.sizes.output
+        if self.mode == "step":
+            return e.at(e["h_first"], e.times(row, width))
+        first = b.icmp_signed("==", self.step, number(0))
+        place = b.select(first, row, user_row(e, b.add(self.before, row)))
+        return e.at(b.select(first, e["h_first"], e["out"]), e.times(place, width))
 
     def _factor(self, node: Node) -> Factor:
         """A gate that is called: R of the gate with its operand, added to the rest of its sum."""
@@ -267,9 +275,12 @@ class ForwardEmitter:
         if node.op == "mask":
             return emit_mask(e, plan.masks, node.name, place.row, self.step, place.unit)
         if node.op == "state":
-            rows = self.previous if node.name == "h" else e[f"state {node.name}"]
-            start = e.times(place.row, self.hidden_size)
-            return e.load_units(e.at(rows, start, place.unit), place.mask)
+            start = (
+                e.at(e[f"state {node.name}"], e.times(place.row, self.hidden_size))
+                if (node.name != "h")
+                else self._previous(place.row)
+            )
+            return e.load_units(e.at(start, place.unit), place.mask)
         return None
 
     def _give(self, values: dict[Node, Value], place: Place) -> None:
@@ -278,7 +289,7 @@ class ForwardEmitter:
         outputs = plan.forward.outputs
         carried = e.builder.add(e.times(place.row, hidden), place.unit)
         memory_row = e.builder.add(self.offset, place.row)
-        target = e.builder.add(e.times(memory_row, hidden), place.unit)
+        target = e.builder.add(e.times(user_row(e, memory_row), hidden), place.unit)
         if self.sizes.projection:
             e.store_units(values[outputs["h"]], e.at(e["hidden"], carried), mask)
         else:
@@ -288,6 +299,7 @@ class ForwardEmitter:
             if self.mode in STORING:
                 e.store_units(values[outputs[name]], e.at(e[f"sequence {name}"], target), mask)
         if plan.operand and self.mode != "train":
+            target = e.builder.add(e.times(memory_row, hidden), place.unit)
             e.store_units(values[outputs["operand"]], e.at(e["operand"], target), mask)
         if self.mode == "train":
             self._save(values, memory_row, place)
@@ -323,8 +335,8 @@ class ForwardEmitter:
                 depth = self.hidden_size
                 sums = product(e, zeros, packed, starts, depth, columns, cut.vectors)
                 for row, found in zip(here, sums, strict=True):
-                    memory_row = b.add(self.offset, row)
-                    start = e.at(e["out"], e.times(memory_row, self.sizes.projection))
+                    user = user_row(e, b.add(self.offset, row))
+                    start = e.at(e["out"], e.times(user, self.sizes.projection))
                     for v, value in enumerate(found):
                         unit = b.add(e.times(block.index, cut.units), number(v * cut.lanes))
                         mask = e.units_below(unit, number(self.sizes.projection))

@@ -411,6 +411,17 @@ def _external(
     return found if found is not None else ir.Function(module, kind, name)
 
 
+def user_row(emitter: Emitter, row: Value) -> Value:
+    """Where a live row lies among the user's: `index[row]`, or the same where `indexed` is 0.
+
+    `index` always points to something: without a branch, its first element is read in vain.
+    """
+    b = emitter.builder
+    indexed = emitter["indexed"]
+    found = b.load(emitter.at(emitter["index"], b.and_(row, indexed)))
+    return b.select(b.icmp_signed("!=", indexed, number(0)), found, row)
+
+
 def rows_alive(emitter: Emitter, t: Value) -> Value:
     """Rows of step t: all of them, or what `counts` says."""
     b = emitter.builder
