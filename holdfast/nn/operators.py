@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from holdfast.compiler.emit.eager import Resets, Result
 from holdfast.compiler.emit.llvm import FORMATS
 from holdfast.compiler.noise import Noise
 from holdfast.nn import passes
-from holdfast.nn.layout import last_rows, lay_out
+from holdfast.nn.layout import Layout, last_rows, lay_out
 from holdfast.nn.tracing import untraced
 
 _SEQUENCE = "Tensor x, Tensor h, Tensor[] states, Tensor[] starts, Tensor[] parameters, bool bias, "
@@ -56,6 +57,8 @@ def select(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str
             return "eager", "a transform of torch.func is active; it has no compiled rule yet"
         if forward_ad._current_level >= 0:
             return "eager", "forward-mode differentiation has no compiled rule yet"
+        if torch._C._get_tracing_state() is not None:
+            return "eager", "torch.jit.trace writes down the definition, step by step"
     return "llvm", "compiled for this processor"
 
 
@@ -193,10 +196,15 @@ def _call(
     first_steps: Tensor | None,
     table: Tensor | None,
     cell: str,
+    layout: Layout | None = None,
 ) -> passes.Call:
-    """The arguments that all operators begin with, as the passes take them."""
+    """The arguments that all operators begin with, as the passes take them.
+
+    Arguments:
+        layout: that of an earlier pass over the same rows.
+    """
     found = find(cell)
-    layout = lay_out(x, h.shape[0], lengths, batch_sizes, resets)
+    layout = layout or lay_out(x, h.shape[0], lengths, batch_sizes, resets)
     noise = None if seeds is None or table is None else Noise(seeds, table, first_steps)
     named = _named(found, bias, parameters)
     return passes.Call(found, x, h, states, named, layout, starts, noise)
@@ -220,9 +228,16 @@ def _train(*arguments: Any) -> list[Tensor]:
 
 
 @untraced
-def _backward(*arguments: Any) -> list[Tensor]:
+def _train_laid_out(*arguments: Any) -> tuple[Layout, list[Tensor]]:
+    """`_train`, and the layout for the backward pass."""
+    call = _call(*arguments)
+    return call.layout, passes.train(call)
+
+
+@untraced
+def _backward(*arguments: Any, layout: Layout | None = None) -> list[Tensor]:
     out, sequences, saved, d_out, d_sequences, need_x, need_h = arguments[_COUNT:]
-    call = _call(*arguments[:_COUNT])
+    call = _call(*arguments[:_COUNT], layout=layout)
     kept = passes.Kept(out, tuple(sequences), saved)
     incoming = passes.Incoming(d_out, tuple(d_sequences))
     gradients = passes.backward(call, kept, incoming, need_x=need_x, need_h=need_h)
@@ -306,7 +321,9 @@ def _gradients(
         groups.append(rest[:size])
         rest = rest[size:]
     layout, (out, *kept) = rest[:6], rest[6:]
-    if torch.is_grad_enabled():
+    # What `vmap` made of a gradient has no memory that a kernel could read.
+    mapped = any(one is not None and not torch._C._has_storage(one) for one in arriving)
+    if mapped or torch.is_grad_enabled():
         return _twice(find(cell), bias, x, h, groups, layout, arriving[:-1])
     need_x, need_h = needs
     wanted = need_h or bool(groups[1])
@@ -336,7 +353,23 @@ def _twice(
     layout: Sequence[Tensor | None],
     arriving: Sequence[Tensor | None],
 ) -> Any:
-    """Gradients that can be differentiated again, through the eager target."""
+    """Gradients by the eager target: they can be differentiated again, and mapped by `vmap`."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        return _by_definition(cell, bias, x, h, groups, layout, arriving, again=again)
+
+
+def _by_definition(
+    cell: Cell,
+    bias: bool,
+    x: Tensor,
+    h: Tensor,
+    groups: Sequence[Sequence[Tensor]],
+    layout: Sequence[Tensor | None],
+    arriving: Sequence[Tensor | None],
+    *,
+    again: bool,
+) -> Any:
     sizes = [len(group) for group in groups]
     # One alias each: a tensor that was given twice must get two gradients, not twice their sum.
     own = [tensor.view_as(tensor) for tensor in (x, h, *groups[0], *groups[1], *groups[2])]
@@ -361,7 +394,7 @@ def _twice(
             [value for value, _ in pairs],
             [tensor for tensor in own if tensor.requires_grad],
             [gradient for _, gradient in pairs],
-            create_graph=True,
+            create_graph=again,
             allow_unused=True,
         )
     )
@@ -389,7 +422,7 @@ class _Train(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         x, h, *rest = tensors
         inputs = (x, h, *_split(rest, sizes), *tail)
-        output = _train(*inputs)
+        ctx.layout, output = _train_laid_out(*inputs)
         _keep(ctx, inputs, output)
         ctx.mark_non_differentiable(output[-1])
         return tuple(output)
@@ -397,7 +430,8 @@ class _Train(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
         needs = ctx.needs_input_grad[2:4]
-        d_x, d_h, *groups = _gradients(ctx, grad_outputs, needs, _backward)
+        backward = partial(_backward, layout=ctx.layout)
+        d_x, d_h, *groups = _gradients(ctx, grad_outputs, needs, backward)
         return (None, None, d_x, d_h, *(value for group in groups for value in group))
 
 

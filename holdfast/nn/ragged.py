@@ -63,7 +63,8 @@ class Rows:
         [False, False, False, True]
         """
         backwards = self.reverse(at.unsqueeze(-1)).squeeze(-1)
-        return torch.cat([torch.zeros_like(at[:1]), backwards[:-1]])
+        # Cut at last: T - 1 steps could be one, and torch.export would ask for a case of its own.
+        return torch.cat([torch.zeros_like(at[:1]), backwards])[:-1]
 
     def members(self) -> Tensor:
         """The row that each packed element belongs to, `[N]`."""
@@ -101,7 +102,11 @@ def as_lengths(lengths: Tensor | Sequence[int], steps: int, rows: int, like: Ten
     if torch.compiler.is_compiling() or given.is_meta:
         return given.to(like.device, torch.int64).clamp(0, steps)
     wrong = (given < 0) | (given > steps)
-    if wrong.any():
+    try:
+        refused = bool(wrong.any())
+    except RuntimeError:  # vmap or another transform keeps the values to itself
+        return given.to(like.device, torch.int64).clamp(0, steps)
+    if refused:
         row = int(wrong.nonzero()[0])
         raise ValueError(
             f"lengths should be in the range 0 to {steps}, the number of steps of the input, "
