@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -16,6 +15,8 @@ from torch import Tensor
 from benchmarks import gate, loops, peers, timing
 from benchmarks.peers import CLIP, DROPOUT, HEADS, STATE_CLIP, ZONEOUT, Given, Peer, Runner
 from benchmarks.registry import PASSES, Shape
+from holdfast.compiler.emit import eager
+from holdfast.compiler.emit.eager import Result
 from holdfast.nn import LSTM, operators
 
 SHAPE = Shape(32, 100, 32, 128)
@@ -258,11 +259,8 @@ def apart() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def definition() -> Iterator[None]:
-    """Layers run on the eager target in here."""
-    with mock.patch.object(operators, "select", return_value=("eager", "the gate")):
-        yield
+def _eagerly(backend: str, *arguments: Any, **options: Any) -> Result:
+    return eager.run(*arguments, **options)
 
 
 def check(option: Option) -> None:
@@ -289,7 +287,7 @@ def check(option: Option) -> None:
 def _defined(problem: Problem, gradients: tuple[Tensor, ...]) -> dict[str, Tensor]:
     twin = copy.deepcopy(problem.layer).double()
     torch.manual_seed(SEED)
-    with definition():
+    with operators.instead(_eagerly):
         runner = problem.ours(twin, problem.given.x.double(), SEED)
         return runner.results(tuple(value.double() for value in gradients))
 

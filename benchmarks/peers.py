@@ -23,7 +23,7 @@ DROPOUT = 0.3
 """Probability of every dropout."""
 ZONEOUT = 0.1
 """Probability of zoneout, of h and c."""
-CLIP = 3.0
+CLIP = 1.0
 """Bound of the arguments of activations."""
 STATE_CLIP = 1.0
 """Bound of c."""

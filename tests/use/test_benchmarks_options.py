@@ -17,6 +17,7 @@ from benchmarks import gate, options, options_report, pages, peers, registry, ti
 from benchmarks.__main__ import main
 from benchmarks.options import SMALL, Problem, Row, table
 from benchmarks.registry import Shape
+from holdfast.nn import passes
 
 TINY = "B2-T4-I3-H8"
 SOME = "zoneout,ragged,residual"
@@ -81,6 +82,25 @@ def test_table_and_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert ragged["verdict"] == "above"
 
 
+def test_times_become_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {"plain": (2.0, 4.0, 2.0), "ours": (3.0, 3.0, 4.0), "peer": (6.0, 3.0, 4.0)}
+
+    def alternate(calls: Any, *_: Any) -> dict[str, timing.Timing]:
+        return {name: timing.Timing(dict(enumerate(taken[name])), 1) for name in calls}
+
+    monkeypatch.setattr(timing, "alternate", alternate)
+    monkeypatch.setattr(options, "check", lambda option: None)
+    resets, ragged = options.measure(["resets", "ragged"], Shape(2, 4, 3, 8), 3, 0.1)
+    assert isinstance(resets, list)
+    assert isinstance(ragged, list)
+    for row in resets:
+        assert (row.plain.median, row.ours.median, row.peer.median) == (2.0, 3.0, 4.0)
+        assert row.cost == timing.Spread(1.5, 0.75, 2.0)
+        assert row.peer_ratio == timing.Spread(1.0, 1.0, 2.0)
+    assert ragged[0].cost == timing.Spread(2.0, 1.0, 2.0 / 0.75)
+    assert ragged[0].peer_ratio == resets[0].peer_ratio
+
+
 def test_limits_are_those_that_were_set() -> None:
     masks = ("input_dropout", "output_dropout", "recurrent_dropout", "candidate_dropout")
     expected = dict.fromkeys((*masks, "zoneout", "zoneout_evaluation", "weight_dropout"), 1.15)
@@ -111,10 +131,15 @@ def test_every_option_and_its_peer_pass_the_gate(name: str) -> None:
 @pytest.mark.usefixtures("_apart")
 def test_the_gate_compares_with_the_eager_target(monkeypatch: pytest.MonkeyPatch) -> None:
     option = table(SMALL)["zoneout"]
-    layer = Problem.of(option, SMALL).layer
-    assert layer.backend == "llvm"
-    with options.definition():
-        assert layer.backend == "eager"
+    problem = Problem.of(option, SMALL)
+    assert problem.layer.backend == "llvm"
+    gradients = (torch.ones(SMALL.T, SMALL.B, SMALL.H),)
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, "infer", None)
+        patch.setattr(passes, "train", None)
+        assert options._defined(problem, gradients)["output 0"].dtype == torch.float64
+        with pytest.raises(TypeError):
+            problem.ours(problem.layer, problem.given.x).results(gradients)
     real = options._defined
 
     def other(problem: Problem, gradients: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -229,3 +254,6 @@ def test_the_problem_is_what_it_says() -> None:
     assert problem.given.lengths.tolist() != sorted(problem.given.lengths.tolist())
     assert 0.005 < float(problem.given.resets.float().mean()) < 0.015
     assert all(value.unique().numel() > 1 for value in problem.given.weights.values())
+    for name, layers in (("residual", 2), ("resets", 1)):
+        problem = Problem.of(table(SMALL)[name], SMALL)
+        assert (problem.plain.num_layers, problem.plain.options.changed) == (layers, {})
