@@ -62,10 +62,11 @@ def _section(run: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch"))
     yield f"### {threads} thread{'s' if threads > 1 else ''}"
     yield ""
-    yield f"{run['shape']}, {run['options']['rounds']} rounds, {machine['cpu']} with"
-    yield f"{machine['cores']} cores, {versions}, {run['date'][:10]}. Plain layer: {_plain(run)}."
+    yield f"{run['shape']}, {run['options']['rounds']} rounds, {run['date'][:10]}, on {machine['cpu']}"
+    yield f"({machine['llvm_cpu']}) with {machine['cores']} cores, {versions}."
+    yield f"Plain layer: {_plain(run)}."
     yield ""
-    yield "| option | mode | forward | f+b | limit | | beside | forward | f+b |"
+    yield "| option | mode | cost, forward | f+b | limit | | beside | peer ÷ ours, forward | f+b |"
     yield "|---|---|---:|---:|---:|---|---|---:|---:|"
     for name in dict.fromkeys(row["option"] for row in run["rows"]):
         rows = {row["pass"]: row for row in run["rows"] if row["option"] == name}
