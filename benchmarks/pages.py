@@ -58,11 +58,11 @@ def written(page: Path) -> str:
 
 
 def _section(run: dict[str, Any]) -> Iterator[str]:
-    threads, machine = run["threads"], run["machine"]
+    threads, machine, day = run["threads"], run["machine"], run["date"][:10]
     versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch"))
     yield f"### {threads} thread{'s' if threads > 1 else ''}"
     yield ""
-    yield f"{run['shape']}, {run['options']['rounds']} rounds, {run['date'][:10]}, on {machine['cpu']}"
+    yield f"{run['shape']}, {run['options']['rounds']} rounds, {day}, on {machine['cpu']}"
     yield f"({machine['llvm_cpu']}) with {machine['cores']} cores, {versions}."
     yield f"Plain layer: {_plain(run)}."
     yield ""
