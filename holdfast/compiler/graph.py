@@ -345,6 +345,10 @@ class Builder:
                 )
                 raise CellError(f"{problem}; write where(a > b, value, other)", self.locate())
 
+    def known(self, op: str, inputs: tuple[Node, ...]) -> Node | None:
+        """The node of an operation, if it was made before."""
+        return self._known.get((op, tuple(node.index for node in inputs), "", 0.0, 1.0))
+
     def _make(self, op: str, inputs: tuple[Node, ...], name: str = "", value: float = 0.0) -> Node:
         sign = math.copysign(1.0, value)
         shown = "nan" if math.isnan(value) else value

@@ -26,6 +26,7 @@ SAVE_COST = 20
 """Writing and reading one vector through the caches, in vector additions."""
 
 _IMPOSSIBLE = 10**9
+_LINE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,8 @@ class Plan:
         return next(n for n, one in enumerate(self.saved) if one is node)
 
     def saved_width(self, hidden_size: int) -> int:
-        """Numbers that a training pass saves for each row and step."""
-        return len(self.saved) * hidden_size + len(self.shared)
+        """Numbers that a training pass saves for each row and step; whole lines of a cache."""
+        return len(self.saved) * hidden_size + -(-len(self.shared) // _LINE) * _LINE
 
     @cached_property
     def direct(self) -> bool:

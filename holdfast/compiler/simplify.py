@@ -6,7 +6,7 @@ simpler, or None. `graph.py` calls them through `RULES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,42 +72,114 @@ def _where(builder: Builder, condition: Node, x: Node, y: Node) -> Node | None:
 
 
 def _mean(builder: Builder, x: Node) -> Node | None:
-    """A mean is linear: taken apart where that pulls out what all units share, it needs no sweep
-    of its own."""
+    """A mean is linear: factors and terms that all units share leave it, and of what a factor
+    multiplies there is one mean, so that few sums over the units are left."""
     if x.uniform:
         return x
+    groups: dict[Node | None, list[tuple[bool, Node]]] = {}
+    for negative, factor, rest in _terms(builder, x):
+        groups.setdefault(factor, []).append((negative, rest))
+    if set(groups) == {None} and not any(rest.uniform for _, rest in groups[None]):
+        opposite, turned = _turn(groups[None])
+        if not opposite and _sum(builder, turned) is x:
+            return _apart(builder, groups[None])
+    total = builder.const(0.0)
+    for factor, members in groups.items():
+        product = _scaled(builder, factor, _mean_of_sum(builder, members))
+        total = builder.apply("add", (total, product))
+    return total
+
+
+def _scaled(builder: Builder, factor: Node | None, value: Node) -> Node:
+    if factor is None:
+        return value
+    if factor.op == "div" and _is(factor.inputs[0], 1.0):
+        return builder.apply("div", (value, factor.inputs[1]))
+    return builder.apply("mul", (factor, value))
+
+
+def _terms(builder: Builder, x: Node) -> Iterator[tuple[bool, Node | None, Node]]:
+    """A value as a sum: each term's sign, the factor that all units share, and the rest."""
+    if x.op in ("add", "sub") and not x.uniform:
+        yield from _terms(builder, x.inputs[0])
+        for negative, factor, rest in _terms(builder, x.inputs[1]):
+            yield negative != (x.op == "sub"), factor, rest
+    elif x.op == "neg":
+        for negative, factor, rest in _terms(builder, x.inputs[0]):
+            yield not negative, factor, rest
+    else:
+        yield _factored(builder, x)
+
+
+def _factored(builder: Builder, x: Node) -> tuple[bool, Node | None, Node]:
+    """A product as its sign, the factor that all units share, and the rest."""
+    if x.uniform or x.op not in ("mul", "div", "neg"):
+        return False, None, x
+    negative, factor, rest = _factored(builder, x.inputs[0])
     if x.op == "neg":
-        return builder.apply("neg", (builder.apply("mean", x.inputs),))
-    if x.op in ("add", "sub") and _shares(x):
-        return builder.apply(x.op, [builder.apply("mean", (term,)) for term in x.inputs])
-    if x.op == "mul":
-        for this, other in (x.inputs, x.inputs[::-1]):
-            if this.uniform:
-                return builder.apply("mul", (this, builder.apply("mean", (other,))))
-            if other.op in ("mul", "neg") and (pulled := _uniform_factor(builder, other)):
-                factor, rest = pulled
-                inner = builder.apply("mul", (this, rest))
-                return builder.apply("mul", (factor, builder.apply("mean", (inner,))))
-    if x.op == "div" and x.inputs[1].uniform:
-        return builder.apply("div", (builder.apply("mean", x.inputs[:1]), x.inputs[1]))
-    return None
+        return not negative, factor, rest
+    second = x.inputs[1]
+    if x.op == "div":
+        if not second.uniform:
+            return False, None, x
+        one = builder.const(1.0) if factor is None else factor
+        return negative, builder.apply("div", (one, second)), rest
+    if second.uniform or x.inputs[0].uniform:
+        shared, other = (second, x.inputs[0]) if second.uniform else x.inputs
+        negative, factor, rest = _factored(builder, other)
+        whole = shared if factor is None else builder.apply("mul", (factor, shared))
+        return negative, whole, rest
+    negative_too, factor_too, rest_too = _factored(builder, second)
+    whole = factor_too if factor is None else factor
+    if factor is not None and factor_too is not None:
+        whole = builder.apply("mul", (factor, factor_too))
+    return negative != negative_too, whole, builder.apply("mul", (rest, rest_too))
 
 
-def _shares(x: Node) -> bool:
-    """Whether a term or a factor of a sum is the same for all units."""
-    if x.op in ("add", "sub", "neg"):
-        return x.uniform or any(_shares(term) for term in x.inputs)
-    return x.uniform or (x.op in ("mul", "div") and any(_shares(term) for term in x.inputs))
+def _mean_of_sum(builder: Builder, members: list[tuple[bool, Node]]) -> Node:
+    """The mean of a sum of terms without a shared factor."""
+    shared = [member for member in members if member[1].uniform]
+    own = [member for member in members if not member[1].uniform]
+    total = _sum(builder, shared)
+    if not own:
+        return total
+    apart = _apart(builder, own)
+    if apart is not None:
+        return builder.apply("add", (total, apart))
+    opposite, turned = _turn(own)
+    mean = builder.apply("mean", (_sum(builder, turned),))
+    return builder.apply("sub" if opposite else "add", (total, mean))
 
 
-def _uniform_factor(builder: Builder, x: Node) -> tuple[Node, Node] | None:
-    """A product as a factor that all units share and the rest."""
-    if x.op == "neg":
-        return builder.const(-1.0), x.inputs[0]
-    for this, other in (x.inputs, x.inputs[::-1]):
-        if this.uniform:
-            return this, other
-    return None
+def _apart(builder: Builder, members: list[tuple[bool, Node]]) -> Node | None:
+    """The mean of differences from what all units share, where the mean without that is known."""
+    inner: list[tuple[bool, Node]] = []
+    shared: list[tuple[bool, Node]] = []
+    for negative, node in members:
+        if node.op not in ("add", "sub") or not any(term.uniform for term in node.inputs):
+            return None
+        signs = (negative, negative != (node.op == "sub"))
+        for sign, term in zip(signs, node.inputs, strict=True):
+            (shared if term.uniform else inner).append((sign, term))
+    opposite, turned = _turn(inner)
+    known = builder.known("mean", (_sum(builder, turned),))
+    if known is None:
+        return None
+    return builder.apply("sub" if opposite else "add", (_sum(builder, shared), known))
+
+
+def _turn(members: list[tuple[bool, Node]]) -> tuple[bool, list[tuple[bool, Node]]]:
+    """The sign of the term that was made first, and the terms with that sign taken out."""
+    opposite = min(members, key=lambda member: member[1].index)[0]
+    return opposite, [(negative != opposite, node) for negative, node in members]
+
+
+def _sum(builder: Builder, members: list[tuple[bool, Node]]) -> Node:
+    """A sum in the order in which the terms were made, so that equal sums are one node."""
+    total = builder.const(0.0)
+    for negative, node in sorted(members, key=lambda member: member[1].index):
+        total = builder.apply("sub" if negative else "add", (total, node))
+    return total
 
 
 RULES: dict[str, Callable[..., Node | None]] = {

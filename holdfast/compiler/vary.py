@@ -304,9 +304,9 @@ def _normalize_together(values: list[Node]) -> list[Node]:
     if not values:
         return []
     share = 1.0 / len(values)
-    center = _sum([ops.mean(value) for value in values]) * share
+    center = ops.mean(_sum(values)) * share
     centered = [value - center for value in values]
-    variance = _sum([ops.mean(ops.square(value)) for value in centered]) * share
+    variance = ops.mean(_sum([ops.square(value) for value in centered])) * share
     scale = 1.0 / ops.sqrt(variance + 1e-5)
     return [value * scale for value in centered]
 

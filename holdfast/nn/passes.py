@@ -12,6 +12,7 @@ from torch import Tensor
 from holdfast.compiler import threads
 from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
+from holdfast.compiler.emit.llvm_backward import gates_stride
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.compiler.emit.target import host
@@ -20,6 +21,7 @@ from holdfast.compiler.plan import Plan
 from holdfast.compiler.schedule import Schedule
 from holdfast.nn.drawing import draw
 from holdfast.nn.layout import Layout
+from holdfast.nn.memory import borrow
 from holdfast.nn.packing import bias_count, dense, pack_backward, pack_forward, shapes, summed
 from holdfast.nn.weights import Matrices
 
@@ -304,7 +306,8 @@ def backward(
     cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
     sums, hidden, batch = len(cell.accumulators), sizes.hidden, layout.batch
     first, *states = call.sorted()
-    d_gates = x.new_empty(layout.rows, sums * hidden)
+    stride = gates_stride(chosen.plan, sizes)
+    d_gates = borrow(layout.rows * stride, x).view(layout.rows, stride)[:, : sums * hidden]
     d_h = x.new_zeros(batch, hidden)
     team = _team(call, chosen, 2 * sums * hidden * hidden)
     padded = chosen.tile.padded

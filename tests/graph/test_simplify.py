@@ -37,7 +37,7 @@ RULES: list[tuple[Callable[..., Node], Callable[..., Node]]] = [
     (lambda x, y: mean(-x), lambda x, y: -mean(x)),
     (lambda x, y: mean(2.0 * x), lambda x, y: 2.0 * mean(x)),
     (lambda x, y: mean(x + 3.0), lambda x, y: mean(x) + 3.0),
-    (lambda x, y: mean(x / 4.0), lambda x, y: mean(x) / 4.0),
+    (lambda x, y: mean(x / 4.0), lambda x, y: 0.25 * mean(x)),
     (lambda x, y: mean(mean(x)), lambda x, y: mean(x)),
     (lambda x, y: mean(tanh(mean(x))), lambda x, y: tanh(mean(x))),
     (lambda x, y: mean(mean(x) * y), lambda x, y: mean(x) * mean(y)),

@@ -50,6 +50,15 @@ def backward_slots(plan: Plan, sizes: Sizes) -> list[str]:
     return [*names, *SIZES, *gradient_strides(plan)]
 
 
+def gates_stride(plan: Plan, sizes: Sizes) -> int:
+    """Numbers between two rows of `d_gates`.
+
+    Rows whole pages apart would share the few places that a first-level cache has for them.
+    """
+    width = len(plan.accumulators) * sizes.hidden
+    return width + 16 if width % 512 == 0 else width
+
+
 def gradient_strides(plan: Plan) -> list[str]:
     """Sizes: elements between rows of an incoming gradient, 0 where one row of zeros serves all."""
     return ["ld d_out", *(f"ld d_sequence {name}" for name in plan.states)]
@@ -73,11 +82,12 @@ class BackwardEmitter:
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
         self.e = Emitter(module, self.function, list(self.kinds), form, sizes.hidden, tile.lanes)
-        self.sums = len(plan.accumulators)
+        self.stride = gates_stride(plan, sizes)
         self.biased = biased(plan)
         sums = plan.accumulators
         self.members = [n for n, acc in enumerate(sums) if acc.h and not acc.inner]
-        self.sweeps = Sweeps(self.e, tile, plan.backward_sweeps, self._load, self._give)
+        parts = (self._load, self._give, self._totals)
+        self.sweeps = Sweeps(self.e, tile, plan.backward_sweeps, *parts)
         self.saved = {node: n for n, node in enumerate(plan.saved)}
         self.shared = {node: n for n, node in enumerate(plan.shared)}
         count = tile.rows * tile.vectors
@@ -208,7 +218,7 @@ class BackwardEmitter:
             starts = [
                 e.at(
                     e["d_gates"],
-                    e.times(b.add(self.places["after"], row), self.sums * self.hidden_size),
+                    e.times(b.add(self.places["after"], row), self.stride),
                     head,
                     column,
                 )
@@ -292,18 +302,12 @@ class BackwardEmitter:
         place = Place(row, unit, mask, scratch)
         for node in plan.backward.outputs.values():
             e.evaluate(node, values, partial(self._load, place=place))
-        self._put(values, place)
-        return self._summed(values)
+        return self._give(values, place)
 
-    def _give(self, values: dict[Node, Value], place: Place) -> None:
-        """Store the results of a step in the last of several sweeps."""
-        e = self.e
+    def _give(self, values: dict[Node, Value], place: Place) -> list[Value]:
+        """Store the results of a step; returns the gradients that are summed over rows: of biases,
+        then of per-unit weights."""
         self._put(values, place)
-        for where, part in zip(self._totals(place.unit), self._summed(values), strict=True):
-            e.put_vector(e.builder.fadd(e.vector_at(where), part), where)
-
-    def _summed(self, values: dict[Node, Value]) -> list[Value]:
-        """Gradients that are summed over rows: of biases, then of per-unit weights."""
         plan = self.plan
         leaves = [plan.accumulators[n].leaf for n in self.biased]
         named = [f"d_gate {leaf}" for leaf in leaves]
@@ -316,7 +320,7 @@ class BackwardEmitter:
         results = {name: values[node] for name, node in plan.backward.outputs.items()}
         position = e.builder.add(e.times(place.row, hidden), place.unit)
         memory_row = e.builder.add(self.places["now"], place.row)
-        target = e.builder.add(e.times(memory_row, self.sums * hidden), place.unit)
+        target = e.builder.add(e.times(memory_row, self.stride), place.unit)
         for n, acc in enumerate(plan.accumulators):
             value = results[f"d_gate {acc.leaf}"]
             e.store_units(value, e.at(e["d_gates"], target, n * hidden), mask)

@@ -283,7 +283,7 @@ class ForwardEmitter:
             return e.load_units(e.at(start, place.unit), place.mask)
         return None
 
-    def _give(self, values: dict[Node, Value], place: Place) -> None:
+    def _give(self, values: dict[Node, Value], place: Place) -> list[Value]:
         """Store the results of a step for one row and one vector of units."""
         e, plan, hidden, mask = self.e, self.plan, self.hidden_size, place.mask
         outputs = plan.forward.outputs
@@ -303,6 +303,7 @@ class ForwardEmitter:
             e.store_units(values[outputs["operand"]], e.at(e["operand"], target), mask)
         if self.mode == "train":
             self._save(values, memory_row, place)
+        return []
 
     def _save(self, values: dict[Node, Value], memory_row: Value, place: Place) -> None:
         e, hidden = self.e, self.hidden_size

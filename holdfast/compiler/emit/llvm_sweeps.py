@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from holdfast.compiler.emit.llvm_loops import Emitter, Share, Tile, number, product
 from holdfast.compiler.emit.llvm_math import Value
@@ -42,7 +43,8 @@ class Sweeps:
 
     Arguments:
         load: the value of a leaf or of a node that lies in memory, at a place; None for others.
-        give: stores the results of the last sweep, given by node.
+        give: stores the results of the last sweep, given by node; returns what is summed over rows.
+        totals: where those sums are kept, for a unit.
     """
 
     def __init__(
@@ -51,13 +53,15 @@ class Sweeps:
         tile: Tile,
         schedule: Schedule,
         load: Callable[[Node, Place], Value | None],
-        give: Callable[[dict[Node, Value], Place], None],
+        give: Callable[[dict[Node, Value], Place], list[Value]],
+        totals: Callable[[Value], list[Value]] = lambda unit: [],
     ) -> None:
         self.e = e
         self.tile = tile
         self.schedule = schedule
         self.load = load
         self.give = give
+        self.totals = totals
         self.width = kept_width(schedule, tile)
         self.positions = {node: n for n, node in enumerate(schedule.kept)}
         self.means = {node: n for n, node in enumerate(schedule.means)}
@@ -82,27 +86,30 @@ class Sweeps:
         return self.e.at(self.e["kept"], self.e.times(row, self.width), position)
 
     def rows(self, group: tuple[int, ...], start: Value, limit: Value, stride: Value) -> None:
-        """The sweeps of a group for the rows of a share."""
+        """The sweeps of a group for the rows of a share, some rows at a time."""
         e = self.e
+        last = len(self.schedule.sweeps) - 1
         with e.loop(start, limit, stride, name="rows") as chunk:
             end = e.minimum(e.builder.add(chunk.index, number(self.tile.rows)), limit)
-            with e.loop(chunk.index, end, number(1), name="row") as row:
-                for sweep in group:
-                    self._row(sweep, row.index)
+            if group != (last,):
+                with e.loop(chunk.index, end, number(1), name="row") as row:
+                    for index in group:
+                        if index != last:
+                            self._row(index, row.index)
+            if last in group:
+                self._finish(last, chunk.index, end)
 
-    def _row(self, number_: int, row: Value) -> None:
+    def _row(self, index: int, row: Value) -> None:
+        """One sweep of one row that is not the last."""
         e = self.e
-        sweep = self.schedule.sweeps[number_]
+        sweep = self.schedule.sweeps[index]
         zeros = [e.math.const(0.0) for _ in sweep.means]
         limit = number(self.tile.padded)
         with e.loop(number(0), limit, number(self.tile.lanes), zeros, "u") as loop:
             mask = e.unit_mask(loop.index)
-            place = Place(row, loop.index, mask, number(0), number_)
+            place = Place(row, loop.index, mask, number(0), index)
             values: dict[Node, Value] = {}
-
-            def fetch(node: Node) -> Value | None:
-                return self.fetch(node, place)
-
+            fetch = partial(self.fetch, place=place)
             totals = []
             for mean, total in zip(sweep.means, loop.values, strict=True):
                 term = e.evaluate(mean.inputs[0], values, fetch)
@@ -110,14 +117,28 @@ class Sweeps:
                 totals.append(e.builder.fadd(total, term))
             for node in sweep.keeps:
                 e.put_vector(e.evaluate(node, values, fetch), self.at(node, row, loop.index))
-            for node in sweep.gives:
-                e.evaluate(node, values, fetch)
-            if sweep.gives:
-                self.give(values, place)
             loop.carry(*totals)
         for mean, total in zip(sweep.means, loop.values, strict=True):
             scale = e.math.scalar(1.0 / e.hidden_size)
             e.builder.store(e.builder.fmul(e.total(total), scale), self._mean_at(mean, row))
+
+    def _finish(self, index: int, start: Value, end: Value) -> None:
+        """The last sweep of some rows, vector by vector: sums over rows stay in registers."""
+        e = self.e
+        limit = number(self.tile.padded)
+        with e.loop(number(0), limit, number(self.tile.lanes), name="u") as unit:
+            mask = e.unit_mask(unit.index)
+            places = self.totals(unit.index)
+            initial = [e.vector_at(place) for place in places]
+            with e.loop(start, end, number(1), initial, "row") as row:
+                place = Place(row.index, unit.index, mask, number(0), index)
+                values: dict[Node, Value] = {}
+                for node in self.schedule.sweeps[index].gives:
+                    e.evaluate(node, values, partial(self.fetch, place=place))
+                pairs = zip(row.values, self.give(values, place), strict=True)
+                row.carry(*(e.builder.fadd(total, part) for total, part in pairs))
+            for place, value in zip(places, row.values, strict=True):
+                e.put_vector(value, place)
 
 
 @dataclass(frozen=True)
