@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler import threads
+from holdfast.nn.ragged import Rows
 
 _ANYTHING = torch.zeros(1, dtype=torch.int64)
 """What kernels read in vain where rows lie as they come."""
@@ -41,6 +42,8 @@ class Layout:
     """Which rows, for the kernel, begin anew rather than with the given states; None for none."""
     begins: Tensor | None = None
     """The step of the user at which each row begins; None for 0."""
+    descending: bool = False
+    """Whether a dense batch is read from its last step to its first."""
 
     def sizes(self, team: threads.Team, arrived: Tensor | None) -> dict[str, int]:
         """The kernel's slots for the sizes."""
@@ -51,6 +54,7 @@ class Layout:
             "index": index or _ANYTHING.data_ptr(),
             "arrived": counter,
             "indexed": -1 if index else 0,
+            "descending": int(self.descending),
             "steps": self.steps,
             "batch": self.batch,
             "by_block": int(team.by_block),
@@ -111,21 +115,28 @@ def lay_out(
     lengths: Tensor | None,
     batch_sizes: Tensor | None,
     resets: Tensor | None = None,
+    *,
+    reverse: bool = False,
 ) -> Layout:
-    """The layout of `x`, `[T, B, I]` or packed `[N, I]`."""
+    """The layout of `x`, `[T, B, I]` or packed `[N, I]`.
+
+    Arguments:
+        resets: in the order in which steps are met. reverse: rows are read from last to first.
+    """
     if batch_sizes is not None:
         if resets is not None:
             raise RuntimeError("packed input has no resets; cut the sequences there")
-        return _packed(x.shape[0], batch, batch_sizes)
+        return _packed(x.shape[0], batch, batch_sizes, reverse)
     steps = x.shape[0]
     if resets is not None and bool(resets.any()):
         ends = None if lengths is None else lengths.detach().to("cpu", torch.int64).numpy()
-        return _pieces(resets.detach().cpu().numpy(), ends)
+        return _pieces(resets.detach().cpu().numpy(), ends, reverse)
     if lengths is None:
-        return Layout(steps, batch, steps * batch)
+        return Layout(steps, batch, steps * batch, descending=reverse)
     ends = lengths.detach().to("cpu", torch.int64).numpy()
     order = np.argsort(-ends, kind="stable")
-    counts, index = _live(ends[order], order, np.zeros_like(order), batch)
+    last = ends[order] - 1 if reverse else None
+    counts, index = _live(ends[order], order, np.zeros_like(order), batch, last)
     if np.array_equal(order, np.arange(batch)):
         return Layout(len(counts), batch, len(index), torch.from_numpy(counts), index)
     back = torch.from_numpy(np.argsort(order, kind="stable"))
@@ -140,7 +151,7 @@ def lay_out(
     )
 
 
-def _packed(rows: int, batch: int, batch_sizes: Tensor) -> Layout:
+def _packed(rows: int, batch: int, batch_sizes: Tensor, reverse: bool) -> Layout:
     counts = batch_sizes.to("cpu", torch.int64).contiguous()
     falling = bool((counts[1:] <= counts[:-1]).all())
     if int(counts.sum()) != rows or not falling or int(counts[0]) > batch:
@@ -148,24 +159,31 @@ def _packed(rows: int, batch: int, batch_sizes: Tensor) -> Layout:
             f"batch_sizes must never grow, start at no more than {batch} rows and add up to "
             f"the {rows} rows of the input, got {counts.tolist()}"
         )
-    return Layout(counts.shape[0], batch, rows, counts)
+    index = Rows.from_batch_sizes(counts, counts.device).source if reverse else None
+    return Layout(counts.shape[0], batch, rows, counts, index)
 
 
 def _live(
-    lengths: np.ndarray, rows: np.ndarray, begins: np.ndarray, batch: int
+    lengths: np.ndarray,
+    rows: np.ndarray,
+    begins: np.ndarray,
+    batch: int,
+    last: np.ndarray | None,
 ) -> tuple[np.ndarray, Tensor]:
     """Rows alive at each step, and where they lie among the user's T * B.
 
     Arguments:
-        lengths: falling. rows, begins: the user's row and first step of each.
+        lengths: falling. rows, begins: the user's row and the first step of each.
+        last: the last step of each row, from which steps are counted down; None to count up.
     """
     alive = np.arange(lengths.max(initial=1))[:, None] < lengths[None, :]
     steps = np.arange(alive.shape[0])[:, None] + begins[None, :]
+    steps = steps if last is None else last[None, :] - steps
     index = (steps * batch + rows[None, :])[alive]
     return alive.sum(1), torch.from_numpy(index)
 
 
-def _pieces(resets: np.ndarray, ends: np.ndarray | None) -> Layout:
+def _pieces(resets: np.ndarray, ends: np.ndarray | None, reverse: bool) -> Layout:
     """Rows cut where they begin anew."""
     steps, batch = resets.shape
     ends = np.full(batch, steps) if ends is None else ends
@@ -177,7 +195,8 @@ def _pieces(resets: np.ndarray, ends: np.ndarray | None) -> Layout:
     lengths = np.where(last, ends[rows], following) - begins
     fresh = resets[begins, rows] & (lengths > 0)
     order = np.argsort(-lengths, kind="stable")
-    counts, index = _live(lengths[order], rows[order], begins[order], batch)
+    final = ends[rows[order]] - 1 if reverse else None
+    counts, index = _live(lengths[order], rows[order], begins[order], batch, final)
     place = np.argsort(order, kind="stable")
     return Layout(
         len(counts),

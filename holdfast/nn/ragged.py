@@ -29,6 +29,15 @@ class Rows:
     source: Tensor | None = None
 
     @classmethod
+    def of(
+        cls, lengths: Tensor | None, batch_sizes: Tensor | None, steps: int, device: torch.device
+    ) -> Rows:
+        """Rows with lengths, packed, or all whole."""
+        if batch_sizes is not None:
+            return cls.from_batch_sizes(batch_sizes, device)
+        return cls() if lengths is None else cls.from_lengths(lengths.to(device), steps)
+
+    @classmethod
     def from_lengths(cls, lengths: Tensor, steps: int) -> Rows:
         """Rows of `[T, B, ...]` with T = `steps`, of which the first `lengths` steps are valid."""
         t = torch.arange(steps, device=lengths.device).unsqueeze(1)  # [T, 1]

@@ -386,8 +386,6 @@ class Recurrent(nn.Module):
         parameters = self._parameters_at(index)
         if draws is not None and draws.weights is not None:
             parameters["weight_hh"] = draws.weight(parameters["weight_hh"], index)
-        if backward:
-            x = rows.reverse(x)
         learned = tuple(getattr(self, name) for name in self._described.starts[index])
         resets = None
         if call.resets is not None:
@@ -407,13 +405,11 @@ class Recurrent(nn.Module):
             return truncate.run_truncated(
                 call.tbptt, backend, cell, x, parameters, h, tuple(states), **options
             )
-        result = operators.run(backend, cell, x, parameters, h, tuple(states), **options)
+        arguments = (backend, cell, x, parameters, h, tuple(states))
         if not backward:
-            return result
-        kept = result.sequences
-        if kept is not None:
-            kept = tuple(rows.reverse(values) for values in kept)
-        return Result(rows.reverse(result.out), result.h, result.states, kept)
+            return operators.run(*arguments, **options)
+        del options["lengths"], options["batch_sizes"]
+        return operators.run_backwards(*arguments, rows, **options)
 
     def _start(
         self,

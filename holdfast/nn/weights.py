@@ -80,6 +80,12 @@ class Matrices:
         counts = self.layout.counts
         if self.layout.rows == batch and counts is None:
             return [(self.d_gates, self.first)]
+        if counts is None and self.layout.descending:
+            last = self.layout.rows - batch
+            return [
+                (self.d_gates[:last], self.recurrent[batch:]),
+                (self.d_gates[last:], self.first),
+            ]
         if counts is None:
             later = (self.d_gates[batch:], self.recurrent[: self.layout.rows - batch])
             return [later, (self.d_gates[:batch], self.first)]
@@ -103,7 +109,8 @@ class Matrices:
         if self.sizes.heads > 1:
             recurrent = dense(recurrent, self.sizes.hidden)
         result = self.first.new_zeros(self.first.shape)
-        result[:alive] = self._through(self.d_gates[:alive], recurrent, "h")
+        rows = self.d_gates[-alive:] if self.layout.descending else self.d_gates[:alive]
+        result[:alive] = self._through(rows, recurrent, "h")
         return result
 
     def _through(self, gradients: Tensor, weight: Tensor, part: str) -> Tensor:

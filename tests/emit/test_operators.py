@@ -35,7 +35,7 @@ def _arguments(made: Cell, rows: str, generator: torch.Generator, *, grad: bool)
     states = [draw(B, H) for _ in made.states]
     parameters = [draw(*shape) for shape in made.shapes(I, H).values()]
     given = (x, draw(B, H), states, [], parameters, True)
-    return *given, lengths, batch_sizes, None, None, None, None, made.key
+    return *given, lengths, batch_sizes, None, None, None, None, False, made.key
 
 
 @pytest.mark.parametrize("rows", ROWS)

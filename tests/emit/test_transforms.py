@@ -13,7 +13,7 @@ from holdfast.cells import CELLS
 from holdfast.compiler.emit.eager import Resets
 from holdfast.compiler.noise import Noise
 from holdfast.compiler.vary import vary
-from holdfast.nn import operators
+from holdfast.nn import library, operators
 from tests.emit.problems import Problem, problem, variations
 from tests.helpers import Shape, assert_same
 
@@ -98,12 +98,12 @@ def test_many_seeds_at_once(generator: torch.Generator) -> None:
 
 
 def _arguments(given: Problem) -> tuple[Any, ...]:
-    tensors = [given.parameters[name] for name in operators.names(given.cell, True)]
+    tensors = [given.parameters[name] for name in library.names(given.cell, True)]
     bias = "bias_ih" in given.parameters
     groups = (list(given.states), list(given.starts), tensors)
     noise = given.noise
     drawn = (None, None, None) if noise is None else (noise.seeds, noise.steps, noise.table)
-    return (given.x, given.h, *groups, bias, LENGTHS, None, given.at, *drawn, given.cell.key)
+    return (given.x, given.h, *groups, bias, LENGTHS, None, given.at, *drawn, False, given.cell.key)
 
 
 @EVERY

@@ -99,15 +99,19 @@ class BackwardEmitter:
         """Write the whole body."""
         e, b = self.e, self.e.builder
         self.share = mine = share(e, self.tile)
-        carried = [self._total_rows(), number(0)]
+        descending = b.icmp_signed("!=", e["descending"], number(0))
+        end = b.select(descending, b.neg(e["batch"]), self._total_rows())
+        carried = [end, number(0)]
         with e.loop(number(0), e["steps"], number(1), carried, "t") as time:
             after, alive_after = time.values
             t = b.sub(b.sub(e["steps"], number(1)), time.index)
             alive = rows_alive(e, t)
-            now = b.sub(after, alive)
+            now = b.select(descending, b.add(after, e["batch"]), b.sub(after, alive))
             self.places = {"now": now, "after": after, "first": b.icmp_signed("==", t, number(0))}
             earlier = b.select(self.places["first"], t, b.sub(t, number(1)))
-            self.places |= {"before": b.sub(now, rows_alive(e, earlier)), "t": t}
+            before = b.sub(now, rows_alive(e, earlier))
+            before = b.select(descending, b.add(now, e["batch"]), before)
+            self.places |= {"before": before, "t": t}
             limit = e.minimum(mine.end, alive)
             if self.sizes.projection:
                 self._unproject(limit, alive_after)

@@ -36,10 +36,10 @@ from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_facto
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
-SIZES = ("counts", "index", "arrived", "indexed", "steps", "batch", "by_block")
+SIZES = ("counts", "index", "arrived", "indexed", "descending", "steps", "batch", "by_block")
 """Rows alive at each step `[T]` or null; where live rows lie among the user's; the threads'
-counter; all bits set where `index` is used, else 0; T, B, and whether threads share the units of a
-row rather than the rows."""
+counter; all bits set where `index` is used, else 0; whether a dense batch is read from its last
+step to its first; T, B, and whether threads share the units of a row rather than the rows."""
 
 STORING = ("collect", "train")
 """Modes that store the sequences of the states."""
@@ -125,7 +125,11 @@ class ForwardEmitter:
             self._step(e["batch"])
             e.builder.ret_void()
             return
-        carried = [number(0), number(0), *first]
+        b = e.builder
+        self.descending = b.icmp_signed("!=", e["descending"], number(0))
+        last = b.mul(b.sub(e["steps"], number(1)), e["batch"])
+        start = b.select(self.descending, last, number(0))
+        carried = [start, start, *first]
         with e.loop(number(0), e["steps"], number(1), carried, "t") as time:
             self.offset, self.before, *operand = time.values
             self.operand = (operand[0], operand[1]) if operand else self.operand
@@ -134,7 +138,10 @@ class ForwardEmitter:
             self._step(alive)
             meet(e, time.index)
             following = self._operand_rows() if operand else ()
-            time.carry(e.builder.add(self.offset, alive), self.offset, *following)
+            forward = b.add(self.offset, alive)
+            backward = b.sub(self.offset, e["batch"])
+            offset = b.select(self.descending, backward, forward)
+            time.carry(offset, self.offset, *following)
         e.builder.ret_void()
 
     def _operand_rows(self) -> tuple[Value, Value]:

@@ -1,0 +1,298 @@
+"""Compiled passes over sequences as `torch.library` operators, with their gradients.
+
+`holdfast::infer`, `holdfast::train` and `holdfast::backward` take a cell by its key, so PyTorch's
+tracers see one opaque operator a pass, never an unrolled loop. Second derivatives go through the
+eager target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holdfast.compiler.cell import Cell, find
+from holdfast.compiler.emit import eager
+from holdfast.compiler.emit.eager import Resets
+from holdfast.compiler.noise import Noise
+from holdfast.nn import passes
+from holdfast.nn.layout import Layout, lay_out
+from holdfast.nn.ragged import Rows
+from holdfast.nn.tracing import untraced
+
+_SEQUENCE = "Tensor x, Tensor h, Tensor[] states, Tensor[] starts, Tensor[] parameters, bool bias, "
+_LAYOUT = "Tensor? lengths, Tensor? batch_sizes, Tensor? resets, "
+_NOISE = "Tensor? seeds, Tensor? first_steps, Tensor? table, bool reverse, str cell"
+_COMMON = _SEQUENCE + _LAYOUT + _NOISE
+"""Arguments with which every operator begins."""
+_COUNT = 14
+"""How many they are."""
+
+
+def names(cell: Cell, bias: bool, projected: bool = False) -> list[str]:
+    """Names of a cell's parameters in the order the operators take them."""
+    found = [name for name in cell.names if bias or name not in ("bias_ih", "bias_hh")]
+    return [*found, "weight_hr"] if projected else found
+
+
+def _call(
+    x: Tensor,
+    h: Tensor,
+    states: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    bias: bool,
+    lengths: Tensor | None,
+    batch_sizes: Tensor | None,
+    resets: Tensor | None,
+    seeds: Tensor | None,
+    first_steps: Tensor | None,
+    table: Tensor | None,
+    reverse: bool,
+    cell: str,
+    layout: Layout | None = None,
+) -> passes.Call:
+    """The arguments that all operators begin with, as the passes take them.
+
+    Arguments:
+        layout: that of an earlier pass over the same rows.
+    """
+    found = find(cell)
+    layout = layout or lay_out(x, h.shape[0], lengths, batch_sizes, resets, reverse=reverse)
+    noise = None if seeds is None or table is None else Noise(seeds, table, first_steps)
+    named = _named(found, bias, parameters)
+    return passes.Call(found, x, h, states, named, layout, starts, noise)
+
+
+def _named(cell: Cell, bias: bool, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Parameters by name; a last one more than the cell has is the projection."""
+    known = names(cell, bias)
+    known = names(cell, bias, projected=len(parameters) > len(known))
+    return dict(zip(known, parameters, strict=True))
+
+
+@untraced
+def infer(*arguments: Any) -> list[Tensor]:
+    """`holdfast::infer` without the dispatcher."""
+    return passes.infer(_call(*arguments[:_COUNT]), sequences=arguments[_COUNT])
+
+
+@untraced
+def _train(*arguments: Any) -> list[Tensor]:
+    return passes.train(_call(*arguments))
+
+
+@untraced
+def _train_laid_out(*arguments: Any) -> tuple[Layout, list[Tensor]]:
+    """`_train`, and the layout for the backward pass."""
+    call = _call(*arguments)
+    return call.layout, passes.train(call)
+
+
+@untraced
+def _backward(*arguments: Any, layout: Layout | None = None) -> list[Tensor]:
+    out, sequences, saved, d_out, d_sequences, need_x, need_h = arguments[_COUNT:]
+    call = _call(*arguments[:_COUNT], layout=layout)
+    kept = passes.Kept(out, tuple(sequences), saved)
+    incoming = passes.Incoming(d_out, tuple(d_sequences))
+    gradients = passes.backward(call, kept, incoming, need_x=need_x, need_h=need_h)
+    parameters = (gradients.parameters[name] for name in call.parameters)
+    return [*gradients.first, *gradients.starts, *parameters]
+
+
+_library = torch.library.Library("holdfast", "DEF")
+_library.define(f"infer({_COMMON}, bool sequences) -> Tensor[]")
+_library.define(f"train({_COMMON}) -> Tensor[]")
+_library.define(
+    f"backward({_COMMON}, Tensor out, Tensor[] sequences, Tensor saved, "
+    "Tensor? d_out, Tensor?[] d_sequences, bool need_x, bool need_h) -> Tensor[]"
+)
+_library.impl("infer", infer, "CPU")
+_library.impl("train", _train, "CPU")
+_library.impl("backward", _backward, "CPU")
+
+
+@torch.library.register_fake("holdfast::infer", lib=_library)
+def _infer_fake(x: Tensor, h: Tensor, states: Sequence[Tensor], *others: Any) -> list[Tensor]:
+    out = x.new_empty((*x.shape[:-1], h.shape[1]))
+    if others[-1]:
+        return [out, *(x.new_empty((*x.shape[:-1], state.shape[1])) for state in states)]
+    return [out, *(torch.empty_like(state) for state in states)]
+
+
+@torch.library.register_fake("holdfast::train", lib=_library)
+def _train_fake(
+    x: Tensor,
+    h: Tensor,
+    states: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    bias: bool,
+    *others: Any,
+) -> list[Tensor]:
+    cell = find(others[-1])
+    projected = len(parameters) > len(names(cell, bias))
+    hidden_size = parameters[0].shape[0] // sum(acc.x for acc in cell.accumulators)
+    rows = x.shape[0] * x.shape[1] if x.dim() == 3 else x.shape[0]
+    saved = x.new_empty((rows, passes.saved_width(cell, hidden_size, projected)))
+    sequences = (x.new_empty((*x.shape[:-1], state.shape[1])) for state in states)
+    return [x.new_empty((*x.shape[:-1], h.shape[1])), *sequences, saved]
+
+
+@torch.library.register_fake("holdfast::backward", lib=_library)
+def _backward_fake(
+    x: Tensor,
+    h: Tensor,
+    states: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    *others: Any,
+) -> list[Tensor]:
+    need_x, need_h = others[-2:]
+    d_x = x.new_empty(x.shape if need_x else (0,))
+    d_h = h.new_empty(h.shape if need_h else (0,))
+    rest = [tensor.new_empty(tensor.shape) for tensor in (*states, *starts, *parameters)]
+    if starts and not need_h:
+        rest[len(states)] = h.new_empty((0,))
+    return [d_x, d_h, *rest]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+    x, h, states, starts, parameters, bias, *others, reverse, cell = inputs
+    ctx.sizes = (len(states), len(starts), len(parameters))
+    ctx.options = (bias, reverse, cell)
+    ctx.save_for_backward(x, h, *states, *starts, *parameters, *others, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(
+    ctx: Any, arriving: Sequence[Tensor | None], needs: tuple[bool, bool], backward: Any
+) -> Any:
+    """Gradients of x and h as far as they are needed, of the states, starts and parameters."""
+    bias, reverse, cell = ctx.options
+    x, h, *rest = ctx.saved_tensors
+    groups = []
+    for size in ctx.sizes:
+        groups.append(rest[:size])
+        rest = rest[size:]
+    layout, (out, *kept) = rest[:6], rest[6:]
+    # What `vmap` made of a gradient has no memory that a kernel could read.
+    mapped = any(one is not None and not torch._C._has_storage(one) for one in arriving)
+    if mapped or torch.is_grad_enabled():
+        return _twice(find(cell), bias, reverse, x, h, groups, layout, arriving[:-1])
+    need_x, need_h = needs
+    wanted = need_h or bool(groups[1])
+    d_out, *d_sequences = arriving[:-1]
+    common = (x, h, *groups, bias, *layout, reverse, cell)
+    d_x, d_h, *others = backward(
+        *common, out, kept[:-1], kept[-1], d_out, d_sequences, need_x, wanted
+    )
+    return (d_x if need_x else None, d_h if need_h else None, *_split(others, ctx.sizes))
+
+
+def _split(values: Sequence[Any], sizes: Sequence[int]) -> list[Sequence[Any]]:
+    """Neighbors of so many each."""
+    parts = []
+    for size in sizes:
+        parts.append(values[:size])
+        values = values[size:]
+    return parts
+
+
+def _twice(
+    cell: Cell,
+    bias: bool,
+    reverse: bool,
+    x: Tensor,
+    h: Tensor,
+    groups: Sequence[Sequence[Tensor]],
+    layout: Sequence[Tensor | None],
+    arriving: Sequence[Tensor | None],
+) -> Any:
+    """Gradients by the eager target: they can be differentiated again, and mapped by `vmap`."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        common = (cell, bias, reverse, x, h, groups, layout, arriving)
+        return _by_definition(*common, again=again)
+
+
+def _by_definition(
+    cell: Cell,
+    bias: bool,
+    reverse: bool,
+    x: Tensor,
+    h: Tensor,
+    groups: Sequence[Sequence[Tensor]],
+    layout: Sequence[Tensor | None],
+    arriving: Sequence[Tensor | None],
+    *,
+    again: bool,
+) -> Any:
+    sizes = [len(group) for group in groups]
+    # One alias each: a tensor that was given twice must get two gradients, not twice their sum.
+    own = [tensor.view_as(tensor) for tensor in (x, h, *groups[0], *groups[1], *groups[2])]
+    states, starts, weights = _split(own[2:], sizes)
+    lengths, batch_sizes, resets, seeds, steps, table = layout
+    rows = Rows.of(lengths, batch_sizes, x.shape[0], x.device) if reverse else None
+    result = eager.run(
+        cell,
+        own[0] if rows is None else rows.reverse(own[0]),
+        _named(cell, bias, weights),
+        own[1],
+        tuple(states),
+        lengths=lengths,
+        batch_sizes=batch_sizes,
+        sequences=True,
+        noise=None if seeds is None or table is None else Noise(seeds, table, steps),
+        resets=None if resets is None else Resets(resets, tuple(starts)),
+    )
+    values = (result.out, *(result.sequences or ()))
+    values = values if rows is None else tuple(map(rows.reverse, values))
+    pairs = [pair for pair in zip(values, arriving, strict=True) if pair[1] is not None]
+    found = iter(
+        torch.autograd.grad(
+            [value for value, _ in pairs],
+            [tensor for tensor in own if tensor.requires_grad],
+            [gradient for _, gradient in pairs],
+            create_graph=again,
+            allow_unused=True,
+        )
+    )
+    d_x, d_h, *rest = (next(found) if tensor.requires_grad else None for tensor in own)
+    return (d_x, d_h, *_split(rest, sizes))
+
+
+def _differentiate(ctx: Any, arriving: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    operator = torch.ops.holdfast.backward
+    gradients = _gradients(ctx, arriving, ctx.needs_input_grad[:2], operator)
+    return (*gradients, *(None for _ in range(_COUNT - len(gradients))))
+
+
+torch.library.register_autograd(
+    "holdfast::train", _differentiate, setup_context=_keep, lib=_library
+)
+
+
+class Train(torch.autograd.Function):
+    """`holdfast::train` without the dispatcher: what an ordinary call in a Python program takes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, sizes: tuple[int, int, int], tail: tuple[Any, ...], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        x, h, *rest = tensors
+        inputs = (x, h, *_split(rest, sizes), *tail)
+        ctx.layout, output = _train_laid_out(*inputs)
+        _keep(ctx, inputs, output)
+        ctx.mark_non_differentiable(output[-1])
+        return tuple(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+        needs = ctx.needs_input_grad[2:4]
+        backward = partial(_backward, layout=ctx.layout)
+        d_x, d_h, *groups = _gradients(ctx, grad_outputs, needs, backward)
+        return (None, None, d_x, d_h, *(value for group in groups for value in group))
