@@ -25,8 +25,8 @@ VARIED: dict[str, Cell] = {
 }
 _TWICE = pytest.mark.xfail(
     strict=True,
-    reason="with starts and need_h=False one empty tensor is given for h and for its start; autograd "
-    "never asks so",
+    reason="with starts and need_h=False one empty tensor is given for h and for its start; "
+    "autograd never asks so",
 )
 NEEDS = [
     pytest.param((True, True), id="x-and-h"),
