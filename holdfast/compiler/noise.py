@@ -76,10 +76,10 @@ def draw(
     if step is not None:
         counters = torch.full_like(noise.seeds, step)
         counters = counters if noise.steps is None else counters + noise.steps
-    threshold, *pair = values(noise.table)[number]
-    second_wins = bits(noise.seeds, number, counters, units) < threshold
-    first, second = torch.tensor(pair, dtype=dtype, device=noise.seeds.device)
-    return torch.where(second_wins, second, first)
+    # No number is read out of the table, so that a tracer can follow.
+    threshold, first, second = noise.table[number].to(noise.seeds.device)
+    second_wins = bits(noise.seeds, number, counters, units) < (threshold * 2.0**32).round()
+    return torch.where(second_wins, second.to(dtype), first.to(dtype))
 
 
 def values(table: Tensor) -> list[tuple[int, float, float]]:

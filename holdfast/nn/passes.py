@@ -397,8 +397,9 @@ def _collect(
 ) -> Gradients:
     """Gradients in the user's order of rows."""
     layout, batch = call.layout, call.h.shape[0]
-    empty = call.h.new_empty(0)
-    pairs = [(empty, empty) if d_first is None else layout.collect(d_first, batch)]
+    # Two of them: an operator's results must not share memory.
+    none = (call.h.new_empty(0), call.h.new_empty(0))
+    pairs = [none if d_first is None else layout.collect(d_first, batch)]
     pairs += [layout.collect(value, batch) for value in d_states]
     given, starts = (tuple(side) for side in zip(*pairs, strict=True))
     return Gradients((d_x, *given), starts if call.starts else (), parameters)

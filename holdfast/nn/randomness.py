@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler.cell import Cell
-from holdfast.compiler.noise import Noise, bits, fold
+from holdfast.compiler.noise import Noise, fold
 from holdfast.nn.drawing import draw
 from holdfast.nn.options import Options, dropout_row
 from holdfast.nn.ragged import Rows
@@ -163,11 +163,7 @@ def _seeds(
 
 def _dropout(seeds: Tensor, p: float, units: int, dtype: torch.dtype) -> Tensor:
     """A mask for each seed, `[B, units]`: 0 with probability p, else 1 / (1 - p)."""
-    row = dropout_row(p)
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
-        # A tracer cannot read a table.
-        return (bits(seeds, 0, None, units) >= round(p * 2**32)).to(dtype) * row[1]
-    table = torch.tensor([row], dtype=torch.float64, device="cpu")
+    table = torch.tensor([dropout_row(p)], dtype=torch.float64, device="cpu")
     return draw(Noise(seeds, table), 0, units, dtype)
 
 

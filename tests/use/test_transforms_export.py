@@ -20,11 +20,6 @@ pytestmark = pytest.mark.plain_memory
 OTHER_SIZES = [(4, 3), (7, 5), (2, 2), (1, 1), (9, 1), (1, 4)]
 """Steps and rows at which an exported program runs."""
 
-_READS = pytest.mark.xfail(
-    strict=True,
-    reason="the definition reads the table of masks as numbers, which a tracer cannot",
-)
-
 
 def _both(layer: Any, x: Tensor, call: dict[str, Any]) -> list[Any]:
     """Results and gradients, compiled and plain, with the same random numbers."""
@@ -62,7 +57,7 @@ def test_every_option_compiled(case: str, seed: str, generator: torch.Generator)
     assert_same(compiled, plain)
 
 
-@pytest.mark.parametrize("case", ["norm", pytest.param("masks", marks=_READS)])
+@pytest.mark.parametrize("case", ["norm", "masks"])
 def test_the_eager_target_compiled(case: str, generator: torch.Generator) -> None:
     layer = made(case, generator).bfloat16()
     compiled, plain = _both(layer, inputs(generator, torch.bfloat16), CALL)
