@@ -103,6 +103,8 @@ class Plan:
         names = name_nodes(dict.fromkeys((*forward, *self.backward.nodes())))
         kept = {node: names[node] for node in (*self.saved, *self.shared)}
         lines = [*self.reasons, f"store {', '.join(kept.values()) or 'nothing'} per row"]
+        for what, sweeps in (("forward", self.sweeps), ("backward", self.backward_sweeps)):
+            lines += sweeps.lines(what, names)
         for node in self.recomputed:
             lines.append(f"recompute {names[node]} = {spell(node, names)}")
         for node in self.backward.nodes():

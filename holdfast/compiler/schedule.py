@@ -8,7 +8,7 @@ start. Output: a `Schedule`: what each sweep computes, sums, and keeps for the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from holdfast.compiler.graph import PRODUCTS, Node, reach
@@ -47,6 +47,23 @@ class Schedule:
         """Whether one sweep does it, and nothing needs to be kept."""
         return len(self.sweeps) == 1
 
+    def lines(self, what: str, names: Mapping[Node, str]) -> list[str]:
+        """What each sweep does, where there are several; nothing for a single one."""
+        if self.single:
+            return []
+        found = []
+        for number, sweep in enumerate(self.sweeps):
+            parts = {
+                "multiply": sweep.products,
+                "sum for": sweep.means,
+                "keep": sweep.keeps,
+                "give": sweep.gives[:1],
+            }
+            told = [f"{verb} {_listed(nodes, names)}" for verb, nodes in parts.items() if nodes]
+            told = [part if not part.startswith("give") else "give the results" for part in told]
+            found.append(f"{what}, sweep {number + 1} over a row: {'; '.join(told)}")
+        return found
+
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """Neighboring sweeps that one loop over rows can do, as no product lies between them."""
@@ -57,6 +74,10 @@ class Schedule:
             else:
                 found.append([number])
         return tuple(map(tuple, found))
+
+
+def _listed(nodes: Iterable[Node], names: Mapping[Node, str]) -> str:
+    return ", ".join(names[node] for node in nodes)
 
 
 def schedule(results: Iterable[Node], there: Callable[[Node], bool]) -> Schedule:

@@ -282,11 +282,9 @@ class ForwardEmitter:
         if node.op == "mask":
             return emit_mask(e, plan.masks, node.name, place.row, self.step, place.unit)
         if node.op == "state":
-            start = (
-                e.at(e[f"state {node.name}"], e.times(place.row, self.hidden_size))
-                if (node.name != "h")
-                else self._previous(place.row)
-            )
+            here = e.times(place.row, self.hidden_size)
+            kept = None if node.name == "h" else e.at(e[f"state {node.name}"], here)
+            start = self._previous(place.row) if kept is None else kept
             return e.load_units(e.at(start, place.unit), place.mask)
         return None
 
