@@ -89,7 +89,7 @@ def _train(*arguments: Any) -> list[Tensor]:
 def _train_laid_out(*arguments: Any) -> tuple[Layout, list[Tensor]]:
     """`_train`, and the layout for the backward pass."""
     call = _call(*arguments)
-    return call.layout, passes.train(call)
+    return call.layout, passes.train(call, blank=False)
 
 
 @untraced

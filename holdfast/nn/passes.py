@@ -57,7 +57,7 @@ class Kept:
     """What the training pass keeps.
 
     `out` and the states' sequences are as the user sees them; the plan's saved values are
-    `[T * B, saved_width]`: the live rows first, then zeros.
+    `[T * B, saved_width]`: the live rows first.
     """
 
     out: Tensor
@@ -115,13 +115,18 @@ def infer(call: Call, *, sequences: bool = False) -> list[Tensor]:
     return [out, *(layout.restore(state) for state in finals)]
 
 
-def train(call: Call) -> list[Tensor]:
-    """Outputs, the sequences of the states and what the plan keeps."""
+def train(call: Call, *, blank: bool = True) -> list[Tensor]:
+    """Outputs, the sequences of the states and what the plan keeps.
+
+    Arguments:
+        blank: whether the end of what is kept, beyond the live rows, is zero or anything.
+    """
     x, layout, hidden_size = call.x, call.layout, _hidden_size(call)
     rows = x.shape[:-1].numel()
-    make = x.new_empty if layout.rows == rows else x.new_zeros
     projected = "weight_hr" in call.parameters
-    saved = make(rows, saved_width(call.cell, hidden_size, projected))
+    saved = x.new_empty(rows, saved_width(call.cell, hidden_size, projected))
+    if blank:
+        saved[layout.rows :] = 0.0
     sequences = _sequences(call)
     out, _ = _forward("train", call, sequences | {"saved": saved})
     return [out, *sequences.values(), saved]
@@ -344,9 +349,19 @@ def _incoming(call: Call, incoming: Incoming, width: int) -> Buffers:
     buffers: Buffers = {}
     names = ("d_out", *(f"d_sequence {name}" for name in call.cell.states))
     for name, gradient in zip(names, (incoming.out, *incoming.sequences), strict=True):
-        buffers[name] = zeros if gradient is None else gradient.contiguous()
-        buffers[f"ld {name}"] = 0 if gradient is None else gradient.shape[-1]
+        given = zeros if gradient is None else _in_rows(gradient)
+        buffers[name] = given
+        buffers[f"ld {name}"] = 0 if gradient is None else given.stride(-2)
     return buffers
+
+
+def _in_rows(gradient: Tensor) -> Tensor:
+    """The gradient with its rows, `[T, B, H]` or `[N, H]`, equally far apart: half of a wider one,
+    as joined directions give it, is not copied."""
+    strides = gradient.stride()
+    even = gradient.dim() == 2 or strides[0] == gradient.shape[1] * strides[1]
+    inside = strides[-1] == 1 and strides[-2] >= gradient.shape[-1]
+    return gradient if even and inside else gradient.contiguous()
 
 
 def _saved(chosen: _Kernel, kept: Kept, layout: Layout, output: str) -> Tensor:
