@@ -55,8 +55,10 @@ def initial(
     """Initial states in the form the layer takes them: `(h, c)`, or `h` alone."""
     count = layer.num_layers * (2 if layer.bidirectional else 1)
     batch = () if rows is None else (rows,)
-    h = drawn((count, *batch, layer.proj_size or layer.hidden_size), generator, dtype)
-    rest = [drawn((count, *batch, layer.hidden_size), generator, dtype) for _ in layer.cell.states]
+    units = layer.hidden_size
+    assert isinstance(units, int)
+    h = drawn((count, *batch, layer.proj_size or units), generator, dtype)
+    rest = [drawn((count, *batch, units), generator, dtype) for _ in layer.cell.states]
     return (h, *rest) if rest else h
 
 
