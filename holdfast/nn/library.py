@@ -182,7 +182,10 @@ def _gradients(
     # What `vmap` made of a gradient has no memory that a kernel could read.
     mapped = any(one is not None and not torch._C._has_storage(one) for one in arriving)
     if mapped or torch.is_grad_enabled():
-        return _twice(find(cell), bias, reverse, x, h, groups, layout, arriving[:-1])
+        common = (find(cell), bias, reverse, x, h, groups, layout, arriving[:-1])
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            return _by_definition(*common, again=again)
     need_x, need_h = needs
     wanted = need_h or bool(groups[1])
     d_out, *d_sequences = arriving[:-1]
@@ -202,23 +205,6 @@ def _split(values: Sequence[Any], sizes: Sequence[int]) -> list[Sequence[Any]]:
     return parts
 
 
-def _twice(
-    cell: Cell,
-    bias: bool,
-    reverse: bool,
-    x: Tensor,
-    h: Tensor,
-    groups: Sequence[Sequence[Tensor]],
-    layout: Sequence[Tensor | None],
-    arriving: Sequence[Tensor | None],
-) -> Any:
-    """Gradients by the eager target: they can be differentiated again, and mapped by `vmap`."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        common = (cell, bias, reverse, x, h, groups, layout, arriving)
-        return _by_definition(*common, again=again)
-
-
 def _by_definition(
     cell: Cell,
     bias: bool,
@@ -231,6 +217,7 @@ def _by_definition(
     *,
     again: bool,
 ) -> Any:
+    """Gradients by the eager target: they can be differentiated again, and mapped by `vmap`."""
     sizes = [len(group) for group in groups]
     # One alias each: a tensor that was given twice must get two gradients, not twice their sum.
     own = [tensor.view_as(tensor) for tensor in (x, h, *groups[0], *groups[1], *groups[2])]

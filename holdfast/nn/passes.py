@@ -119,14 +119,17 @@ def train(call: Call, *, blank: bool = True) -> list[Tensor]:
     """Outputs, the sequences of the states and what the plan keeps.
 
     Arguments:
-        blank: whether the end of what is kept, beyond the live rows, is zero or anything.
+        blank: whether what is kept is zero where nothing is written, beyond the live rows and the
+            numbers of each, or anything.
     """
     x, layout, hidden_size = call.x, call.layout, _hidden_size(call)
     rows = x.shape[:-1].numel()
     projected = "weight_hr" in call.parameters
     saved = x.new_empty(rows, saved_width(call.cell, hidden_size, projected))
     if blank:
+        plan = planned(call.cell, projected)
         saved[layout.rows :] = 0.0
+        saved[:, len(plan.saved) * hidden_size + len(plan.shared) :] = 0.0
     sequences = _sequences(call)
     out, _ = _forward("train", call, sequences | {"saved": saved})
     return [out, *sequences.values(), saved]
