@@ -118,7 +118,7 @@ def kernel(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:
         mode: one of `emit.llvm.MODES`.
         sizes: I, H, heads and P; the kernel serves any B and T.
     """
-    if mode == "backward":
+    if mode == "backward" and not cell.inputs:
         sizes = replace(sizes, input=0)
     key = (cell.key, mode, dtype, sizes)
     found = _kernels.get(key)
@@ -246,7 +246,9 @@ def stages(
 
     def llvm_text() -> str:
         form = emit.FORMATS[dtype]
-        return emit.emit(layout, mode, form, Sizes(input_size, hidden_size), chosen)
+        given = len(cell.inputs) * hidden_size
+        sizes = Sizes(input_size, hidden_size, given=given)
+        return emit.emit(layout, mode, form, sizes, chosen)
 
     makers = {
         "cell": lambda: cell.source,

@@ -9,19 +9,27 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from holdfast.compiler.graph import Graph, Step
-from holdfast.compiler.trace import Accumulator, Gate, Mask, Trace, definition_place, trace
+from holdfast.compiler.trace import (
+    Accumulator,
+    Gate,
+    Mask,
+    Trace,
+    definition_place,
+    given_column,
+    trace,
+)
 from holdfast.errors import CellError, Place
 
 FULL = "W x + R h + b"
 """The terms of a gate that declares none."""
 
-MATRICES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+MATRICES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_x")
 """Parameter names that a per-unit weight cannot have."""
 
 
@@ -43,6 +51,10 @@ class Cell:
     """Random multipliers, as `vary` adds them."""
     operand: str = ""
     """The mask on the h that R multiplies; empty where there is none."""
+    initial: tuple[tuple[str, float], ...] = ()
+    """Per-unit weights that begin with a number, and it."""
+    inputs: tuple[str, ...] = ()
+    """What a step is given unit by unit: `x`, the layer's input, and further sequences."""
     program: tuple[tuple[Step, ...], tuple[int, ...]] = field(init=False, repr=False)
     """The step graph as plain data, which PyTorch's tracers can look into."""
     names: tuple[str, ...] = field(init=False, repr=False)
@@ -53,8 +65,9 @@ class Cell:
     def __post_init__(self) -> None:
         # Not on first use: that may be under a tracer, which cannot enter a cached property.
         key = self.traced.key(self.gates, self.states, self.weights)
-        if self.masks:
-            content = repr((key, self.masks, self.operand))
+        if self.masks or self.inputs:
+            given = (self.inputs,) if self.inputs else ()
+            content = repr((key, self.masks, self.operand, *given))
             key = hashlib.sha256(content.encode()).hexdigest()[:16]
         found = {"program": self.graph.program(), "names": tuple(self.shapes(1, 1)), "key": key}
         for name, value in found.items():
@@ -70,6 +83,25 @@ class Cell:
     def accumulators(self) -> tuple[Accumulator, ...]:
         """The affine sums of a step, in the order in which every target keeps them."""
         return self.traced.accumulators
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """States that only carry others on, for their lags."""
+        return tuple(name for name in self.states if re.search(r"_lag\d+$", name))
+
+    def column(self, name: str, width: int, input_size: int, hidden_size: int) -> int:
+        """Where what a step is given under a name begins in a row of the input.
+
+        The row holds the I numbers that W multiplies, then H for each of `inputs`. `x` has none of
+        its own where the row is that much shorter: then it is those I numbers.
+        """
+        return given_column(self.inputs, name, width, input_size, hidden_size)
+
+    def widths(self, input_size: int, hidden_size: int) -> tuple[int, ...]:
+        """Numbers that a row of the input may hold: with `x` unit by unit of its own, or shared."""
+        whole = input_size + len(self.inputs) * hidden_size
+        shared = self.inputs[:1] == ("x",) and input_size == hidden_size
+        return (whole, whole - hidden_size) if shared else (whole,)
 
     @property
     def doc(self) -> str:
@@ -119,7 +151,11 @@ def find(key: str) -> Cell:
 
 
 def cell(
-    *, gates: str | Mapping[str, str], state: str = "", weights: str = ""
+    *,
+    gates: str | Mapping[str, str],
+    state: str = "",
+    weights: str | Mapping[str, float | None] = "",
+    inputs: str = "",
 ) -> Callable[[Callable[..., Any]], Cell]:
     """Define a recurrent cell from its mathematics for one unit and one time step.
 
@@ -131,9 +167,12 @@ def cell(
     >>> plain.states
     ('c',)
 
-    The function's arguments are found by name: gates, states, weights and `h`, the previous output.
-    It returns the new `h`, then the new states in the order of `state`. Keyword-only arguments with
-    a number as default are constants.
+    The function's arguments are found by name: gates, states, weights, inputs, `h`, the previous
+    output, and `x`, the input unit by unit: itself where I = H, else `weight_x` times it. It
+    returns the new `h`, then the new states in the order of `state`. Keyword-only arguments with a
+    number as default are constants. A name with a number, `c*3`, stands for that many, as a tuple.
+    `c.lag(k)` is the state c of k steps ago (`c.lag(1)` is c), `x.lag(k)` the input of then; before
+    the first step both are zero, or what the states that carry them begin with.
 
     Arguments:
         gates: names of the affine pre-activations, each `W x + R h + b`; or a mapping from a name
@@ -141,30 +180,66 @@ def cell(
             `n.input` is the `W x + b_ih` of gate n, `n.recurrent` its `R h + b_hh`; `n(s)` is the
             gate with R on s instead of h, for example `n(sigmoid(r) * h)`.
         state: names of the states besides `h`.
-        weights: names of per-unit weights (peepholes).
+        weights: names of per-unit weights (peepholes); or a mapping from a name to the number that
+            a layer begins with, None for random ones.
+        inputs: names of further sequences that are given unit by unit, `[T, B, H]` each: the memory
+            of the layer below, the time of a step.
 
     Errors: `CellError` with the file and line, for what the language cannot say.
     """
 
     def define(function: Callable[..., Any]) -> Cell:
         place = definition_place(function)
-        declared = _parse_gates(gates, place)
-        states = tuple(state.split())
-        units = tuple(weights.split())
+        series: dict[str, tuple[str, ...]] = {}
+        declared = _parse_gates(gates, series, place)
+        numbers = dict.fromkeys(weights.split()) if isinstance(weights, str) else weights
+        states, units, given = (
+            tuple(_expand(names, series)) for names in (state.split(), numbers, inputs.split())
+        )
+        initial = tuple((name, value) for name, value in numbers.items() if value is not None)
         lowered = tuple(name for gate in declared for name in gate.lowered)
-        _check_names([gate.name for gate in declared], states, units, lowered, place)
-        _check_arguments(function, [gate.name for gate in declared], states, units, place)
-        traced = trace(function, declared, states, units)
-        _check_used(declared, traced, place)
-        return Cell(function.__name__, declared, states, units + lowered, function, traced)
+        named = [gate.name for gate in declared]
+        _check_names(named, states, units, given, lowered, place)
+        members = {member: name for name, several in series.items() for member in several}
+        kinds = {"gate": named, "state": states, "weight": units, "input": given}
+        _check_arguments(function, kinds, members, place)
+        traced = trace(function, declared, states, units, given, series)
+        _check_used(declared, given, traced, place)
+        return Cell(
+            function.__name__,
+            declared,
+            traced.states,
+            units + lowered,
+            function,
+            traced,
+            initial=initial,
+            inputs=traced.inputs,
+        )
 
     return define
 
 
-def _parse_gates(gates: str | Mapping[str, str], place: Place | None) -> tuple[Gate, ...]:
+def _expand(names: Iterable[str], series: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """The names, with `c*3` as `c_0 c_1 c_2`, which `series` then holds."""
+    for name in names:
+        stem, star, count = name.partition("*")
+        if not star or not count.isdigit():
+            yield name
+            continue
+        series[stem] = tuple(f"{stem}_{number}" for number in range(int(count)))
+        yield from series[stem]
+
+
+def _parse_gates(
+    gates: str | Mapping[str, str], series: dict[str, tuple[str, ...]], place: Place | None
+) -> tuple[Gate, ...]:
     named = gates.split() if isinstance(gates, str) else list(gates)
     terms = dict.fromkeys(named, FULL) if isinstance(gates, str) else gates
-    parsed = tuple(_parse_gate(name, terms[name], place) for name in named)
+    parsed = tuple(
+        _parse_gate(member, terms[name], place)
+        for name in named
+        for member in _expand([name], series)
+    )
     if not any(gate.input for gate in parsed):
         raise CellError("no gate has the term `W x`, so the cell would not see its input", place)
     return parsed
@@ -196,16 +271,18 @@ def _check_names(
     gates: list[str],
     states: tuple[str, ...],
     weights: tuple[str, ...],
+    inputs: tuple[str, ...],
     lowered: tuple[str, ...],
     place: Place | None,
 ) -> None:
-    names = [*gates, *states, *weights]
-    if "h" in names:
-        raise CellError(
-            "`h` is the output of the previous step and always there; name the gate or state "
-            "something else and take `h` as an argument where it is needed",
-            place,
-        )
+    names = [*gates, *states, *weights, *inputs]
+    for name, what in (("h", "output of the previous step"), ("x", "input of the step")):
+        if name in names:
+            raise CellError(
+                f"`{name}` is the {what} and always there; name the gate or state something else "
+                f"and take `{name}` as an argument where it is needed",
+                place,
+            )
     for name in names:
         if not name.isidentifier():
             raise CellError(f"`{name}` is not a name", place)
@@ -221,12 +298,17 @@ def _check_names(
 
 def _check_arguments(
     function: Callable[..., Any],
-    gates: list[str],
-    states: tuple[str, ...],
-    weights: tuple[str, ...],
+    kinds: Mapping[str, Iterable[str]],
+    members: Mapping[str, str],
     place: Place | None,
 ) -> None:
-    known = [*gates, *states, *weights, "h"]
+    """The arguments must be what was declared.
+
+    Arguments:
+        kinds: names by what they are. members: names that only stand in a series, with its name.
+    """
+    found = {members.get(name, name): kind for kind, names in kinds.items() for name in names}
+    known = [*found, "h", "x"]
     arguments: list[str] = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY and isinstance(parameter.default, (int, float)):
@@ -234,22 +316,29 @@ def _check_arguments(
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or name not in known:
             raise CellError(
                 f"unknown argument `{name}`; expected some of {', '.join(known)}. Declare it in "
-                "@cell(gates=, state=, weights=), or give it a number as keyword-only default",
+                "@cell(gates=, state=, weights=, inputs=), or give it a number as keyword-only "
+                "default",
                 place,
             )
         arguments.append(name)
-    missing = [name for name in known if name not in arguments and name != "h"]
+    missing = [name for name in found if name not in arguments]
     if missing:
-        kind = "state" if missing[0] in states else "weight" if missing[0] in weights else "gate"
         raise CellError(
-            f"the {kind} `{missing[0]}` is declared but not an argument; add it to "
+            f"the {found[missing[0]]} `{missing[0]}` is declared but not an argument; add it to "
             f"def {function.__name__}({', '.join([*arguments, missing[0]])})",
             place,
         )
 
 
-def _check_used(gates: tuple[Gate, ...], traced: Trace, place: Place | None) -> None:
+def _check_used(
+    gates: tuple[Gate, ...], inputs: tuple[str, ...], traced: Trace, place: Place | None
+) -> None:
     leaves = {node.name for node in traced.graph.nodes() if node.owned}
+    for name in inputs:
+        if name not in traced.inputs:
+            raise CellError(
+                f"the input `{name}` does not reach any result; use it or drop it", place
+            )
     used = {accumulator.gate for accumulator in traced.accumulators if accumulator.leaf in leaves}
     for gate in gates:
         if gate.affine and gate.name not in used:

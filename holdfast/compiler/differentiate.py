@@ -5,7 +5,8 @@ incoming gradients (`grad` leaves `d_h`, `d_c` ...); its outputs are
 
 * `d_gate NAME`: the gradient of each affine sum,
 * `d_state NAME`: what flows to each previous state without passing a matrix (`h` included),
-* `d_weight NAME`: the gradient of each per-unit weight, for one row.
+* `d_weight NAME`: the gradient of each per-unit weight, for one row,
+* `d_input NAME`: the gradient of what the step is given unit by unit.
 
 Derivatives come from the table in `ops.py`. Both graphs share one builder, so a value the forward
 step has already computed is the same node, and the plan decides whether to keep it.
@@ -20,7 +21,11 @@ from holdfast.compiler.ops import OPS
 
 
 def differentiate(
-    forward: Graph, gates: Iterable[str], states: Iterable[str], weights: Iterable[str]
+    forward: Graph,
+    gates: Iterable[str],
+    states: Iterable[str],
+    weights: Iterable[str],
+    inputs: Iterable[str] = (),
 ) -> Graph:
     """The backward step of a forward step.
 
@@ -34,6 +39,7 @@ def differentiate(
         gates: leaves of the affine sums.
         states: names of the previous states, `h` included.
         weights: names of the per-unit weights.
+        inputs: names of what the step is given unit by unit.
     """
     builder = next(iter(forward.outputs.values())).builder
     nodes = forward.nodes()
@@ -57,6 +63,7 @@ def differentiate(
     outputs = {f"d_gate {name}": gate(name) for name in gates}
     outputs |= {f"d_state {name}": gradient("state", name) for name in states}
     outputs |= {f"d_weight {name}": gradient("weight", name) for name in weights}
+    outputs |= {f"d_input {name}": gradient("input", name) for name in inputs}
     return Graph(outputs)
 
 

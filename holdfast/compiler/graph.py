@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
+from holdfast.compiler.naming import describe, name_nodes, spell
 from holdfast.compiler.ops import OPS
 from holdfast.compiler.simplify import RULES
 from holdfast.errors import CellError, Place
 
-LEAVES = ("gate", "state", "weight", "mask", "grad", "const")
-"""Kinds of leaves: pre-activation, previous state, per-unit weight, random multiplier, incoming
-gradient, number."""
+LEAVES = ("gate", "state", "input", "weight", "mask", "grad", "const")
+"""Kinds of leaves: pre-activation, previous state, what a step is given unit by unit, per-unit
+weight, random multiplier, incoming gradient, number."""
 
 PRODUCTS = ("affine", "through")
 """Products inside a step: a gate called with an operand, and the gradient of that operand."""
@@ -79,6 +80,10 @@ class Node:
     def __call__(self, operand: Any) -> Node:
         """A gate whose R multiplies the operand instead of the previous h."""
         return self.builder.call(self, operand)
+
+    def lag(self, steps: int) -> Node:
+        """A state that many steps back, `c.lag(1)` being `c`; an input, `x.lag(0)` being `x`."""
+        return self.builder.lag(self, steps)
 
     @property
     def input(self) -> Node:
@@ -255,6 +260,8 @@ class Builder:
         self.parts: dict[Node, Mapping[str, Node]] = {}
         self.split: set[str] = set()
         self.called: dict[str, Node] = {}
+        self.lags: dict[tuple[str, str], int] = {}
+        """The longest lag of each state and input that has one."""
         self.code = code
         self._locate = locate
         self._known: dict[tuple[Any, ...], Node] = {}
@@ -294,12 +301,32 @@ class Builder:
             )
         return node
 
+    def lag(self, node: Node, steps: Any) -> Node:
+        """A state or an input some steps back: itself, or a further state that carries it on."""
+        if node.op not in ("state", "input"):
+            raise CellError(
+                f"only a state or an input has a lag; this is {describe(node)}. Return it as a "
+                "state and take the lag of that",
+                self.locate(),
+            )
+        own = 1 if node.op == "state" else 0
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < own:
+            raise CellError(
+                f"{node.name}.lag({steps!r}): expected a whole number of steps, {own} or more",
+                self.locate(),
+            )
+        if steps == own:
+            return node
+        longest = max(steps, self.lags.get((node.op, node.name), own))
+        self.lags[node.op, node.name] = longest
+        return self.leaf("state", lagged(node.name, steps))
+
     def product(self, op: str, name: str, operand: Node) -> Node:
         """A product inside the step, one of `PRODUCTS`, that belongs to the gate `name`."""
         return self._make(op, (operand,), name=name)
 
     def leaf(self, op: str, name: str) -> Node:
-        """An input of the step: `gate`, `state`, `weight` or `grad`."""
+        """What a step begins with, one of `LEAVES`."""
         return self._make(op, (), name=name)
 
     def const(self, value: float) -> Node:
@@ -362,6 +389,11 @@ class Builder:
     def _simplify(self, op: str, inputs: tuple[Node, ...]) -> Node | None:
         rule = RULES.get(op)
         return rule(self, *inputs) if rule else None
+
+
+def lagged(name: str, steps: int) -> str:
+    """The name of the state that carries a value on for some steps."""
+    return f"{name}_lag{steps}"
 
 
 def _known_condition(op: str, values: Iterable[Any]) -> Iterable[Any]:
@@ -432,42 +464,3 @@ def reach(roots: Iterable[Node], stop: Iterable[Node] = ()) -> tuple[Node, ...]:
         if node not in closed:
             stack.extend(node.inputs)
     return tuple(sorted(seen, key=lambda node: node.index))
-
-
-def name_nodes(nodes: Iterable[Node]) -> dict[Node, str]:
-    """A distinct name for each node: the user's where a line assigned it, t1, t2 ... elsewhere."""
-    nodes = tuple(nodes)
-    names: dict[Node, str] = {}
-    taken: set[str] = set()
-    for node in (*(n for n in nodes if n.leaf), *(n for n in nodes if not n.leaf)):
-        name = describe(node) if node.leaf else "" if node.owned else node.name
-        if not name or name in taken:
-            stem = name or "t"
-            number = 2 if name else 1
-            while f"{stem}{number}" in taken:
-                number += 1
-            name = f"{stem}{number}"
-        taken.add(name)
-        names[node] = name
-    return names
-
-
-def describe(node: Node) -> str:
-    """A node in words: a leaf's kind and name, a constant's value, an operation's name."""
-    if node.op == "const":
-        short = f"{node.value:.9g}"
-        return short if float(short) == node.value else repr(node.value)
-    if node.op == "state":
-        return f"{node.name}_prev"
-    return node.name if node.leaf else node.op
-
-
-def spell(node: Node, names: Mapping[Node, str]) -> str:
-    """One operation as text, with infix symbols where the operation has one."""
-    inputs = [names[child] for child in node.inputs]
-    if node.op in PRODUCTS:
-        return f"{node.name}({inputs[0]})" if node.op == "affine" else f"{inputs[0]} R_{node.name}"
-    op = OPS[node.op]
-    if op.infix:
-        return f" {op.infix} ".join(inputs)
-    return f"-{inputs[0]}" if node.op == "neg" else f"{node.op}({', '.join(inputs)})"

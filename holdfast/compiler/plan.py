@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from holdfast.compiler.differentiate import differentiate
-from holdfast.compiler.graph import Graph, Node, describe, name_nodes, reach, spell
+from holdfast.compiler.graph import Graph, Node, reach
+from holdfast.compiler.naming import describe, name_nodes, spell
 from holdfast.compiler.ops import OPS
 from holdfast.compiler.schedule import Schedule, schedule
 from holdfast.compiler.trace import Accumulator, Mask, Trace
@@ -49,6 +50,8 @@ class Plan:
     """The mask on the h that R multiplies; the product is the output `operand` of the step."""
     projected: bool = False
     """Whether the output is a projection of h, so that h itself must be saved."""
+    inputs: tuple[str, ...] = ()
+    """What a step is given unit by unit."""
 
     @cached_property
     def sweeps(self) -> Schedule:
@@ -131,7 +134,7 @@ def plan(
     """
     forward = _with_operand(traced.graph, operand)
     gates = [accumulator.leaf for accumulator in traced.accumulators]
-    backward = differentiate(forward, gates, ("h", *states), weights)
+    backward = differentiate(forward, gates, ("h", *states), weights, traced.inputs)
     wanted = _wanted(forward, backward)
     fixed = _factors(forward, projected)
     free = _free(traced.graph, forward) - fixed
@@ -153,6 +156,7 @@ def plan(
         masks,
         operand,
         projected,
+        traced.inputs,
     )
 
 

@@ -13,11 +13,11 @@ import linecache
 import sys
 import textwrap
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.compiler.graph import Builder, Graph, Node
+from holdfast.compiler.graph import Builder, Graph, Node, lagged
 from holdfast.errors import CellError, Place
 
 
@@ -76,6 +76,17 @@ class Trace:
     graph: Graph
     accumulators: tuple[Accumulator, ...]
 
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states besides h: those declared, then those that carry others on for lags."""
+        return tuple(name for name in self.graph.outputs if name != "h")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What a step is given unit by unit, `x` first."""
+        names = [node.name for node in self.graph.leaves("input")]
+        return tuple(sorted(names, key=lambda name: name != "x"))
+
     def key(
         self, gates: tuple[Gate, ...], states: tuple[str, ...], weights: tuple[str, ...]
     ) -> str:
@@ -94,6 +105,15 @@ class Trace:
         results = [(name, numbers[node]) for name, node in self.graph.outputs.items()]
         content = repr((gates, states, weights, self.accumulators, lines, results))
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def given_column(
+    inputs: tuple[str, ...], name: str, width: int, input_size: int, hidden_size: int
+) -> int:
+    """Where what a step is given under a name begins in a row of the input, of `width` numbers."""
+    shared = width < input_size + len(inputs) * hidden_size
+    place = inputs.index(name) - shared
+    return 0 if place < 0 else input_size + place * hidden_size
 
 
 def definition_place(function: Callable[..., Any]) -> Place | None:
@@ -115,10 +135,16 @@ def trace(
     gates: tuple[Gate, ...],
     states: tuple[str, ...],
     weights: tuple[str, ...],
+    inputs: tuple[str, ...] = (),
+    series: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Trace:
     """Run a cell's function on symbols.
 
     The function runs twice where it takes a gate apart (`n.input`): the first run tells which.
+
+    Arguments:
+        inputs: what a step is given besides `x`.
+        series: names that were declared together, by the name of the tuple that they make.
 
     Errors: `CellError` at the user's line.
     """
@@ -126,12 +152,17 @@ def trace(
     while True:
         builder = _builder(function.__code__)
         arguments = _arguments(builder, gates, states, weights, split)
+        arguments |= {name: builder.leaf("input", name) for name in ("x", *inputs)}
+        given: dict[str, Any] = dict(arguments)
+        for name, members in (series or {}).items():
+            given[name] = tuple(arguments[member] for member in members)
         wanted = inspect.signature(function).parameters
-        results = function(**{name: arguments[name] for name in wanted if name in arguments})
+        results = function(**{name: given[name] for name in wanted if name in given})
         if builder.split <= split:
             break
         split = split | builder.split
-    graph = Graph(_outputs(results, states, function, builder))
+    outputs = _outputs(results, states, function, builder)
+    graph = Graph(outputs | _carried(builder))
     for node in graph.leaves("gate"):
         if node.name in builder.called:
             raise CellError(
@@ -180,6 +211,17 @@ def _arguments(
     arguments = {name: builder.leaf("state", name) for name in ("h", *states)}
     arguments |= {name: builder.leaf("weight", name) for name in weights}
     return arguments | {gate.name: _gate(builder, gate, gate.name in split) for gate in gates}
+
+
+def _carried(builder: Builder) -> dict[str, Node]:
+    """States that carry states and inputs on: each becomes what the one before was."""
+    found: dict[str, Node] = {}
+    for (op, name), longest in builder.lags.items():
+        before = builder.leaf(op, name)
+        for steps in range(2 if op == "state" else 1, longest + 1):
+            found[lagged(name, steps)] = before
+            before = builder.leaf("state", lagged(name, steps))
+    return found
 
 
 def _gate(builder: Builder, gate: Gate, split: bool) -> Node:
@@ -231,7 +273,7 @@ def _outputs(
     place = definition_place(function)
     names = ("h", *states)
     expected = f"return {', '.join('new_' + name for name in names)}"
-    values = results if isinstance(results, tuple) else (results,)
+    values = tuple(_flat(results if isinstance(results, tuple) else (results,)))
     if results is None:
         raise CellError(f"the cell returns nothing; expected `{expected}`", place)
     if len(values) != len(names):
@@ -247,6 +289,12 @@ def _outputs(
         if value.builder is not builder:
             raise CellError(f"the new {name} is a symbol of another definition", place)
     return dict(zip(names, values, strict=True))
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    """The values, with tuples and lists of them taken apart."""
+    for value in values:
+        yield from value if isinstance(value, (tuple, list)) else (value,)
 
 
 def _name_assigned(builder: Builder, function: Callable[..., Any]) -> None:

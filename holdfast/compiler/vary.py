@@ -132,8 +132,9 @@ class _Rewriter:
             copies[node] = self._copy(node, copies)
         outputs = {name: copies[node] for name, node in self.base.graph.outputs.items()}
         if self.variation.state_clip:
+            carried = self.base.carried
             for name in self.base.states:
-                if self.base.graph.outputs[name].leaf:
+                if self.base.graph.outputs[name].leaf and name not in carried:
                     outputs[name] = _clip(outputs[name], self.variation.state_clip)
         self._check_sites()
         for name in dict.fromkeys(self.variation.zoneout):
@@ -149,6 +150,8 @@ class _Rewriter:
             traced,
             tuple(self.masks),
             RECURRENT if operand is not None and not self.variation.diagonal else "",
+            self.base.initial,
+            self.base.inputs,
         )
 
     def _copy(self, node: Node, copies: Mapping[Node, Node]) -> Node:

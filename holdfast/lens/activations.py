@@ -52,7 +52,7 @@ def watch(cell: Cell) -> Watched:
     """
     graph = cell.graph
     found = _activations(cell)
-    candidates = cell.states or ("h",)
+    candidates = tuple(name for name in cell.states if name not in cell.carried) or ("h",)
     paths = {name: _retention(graph, name) for name in candidates}
     if not cell.states and paths["h"].op == "const" and paths["h"].value == 0.0:
         paths = {}
@@ -68,6 +68,7 @@ def watch(cell: Cell) -> Watched:
         Trace(Graph(outputs), cell.accumulators),
         cell.masks,
         cell.operand,
+        inputs=cell.inputs,
     )
     return Watched(watched, {name: RANGES[node.op] for name, node in found.items()}, tuple(paths))
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def constants(base: Cell, varied: Cell) -> dict[str, float]:
-    """The weights that a variation has brought and that begin with a constant: 1 for gains.
+    """The weights that begin with a constant: those of the cell that say so, and the gains (1) and
+    biases (0) that a variation has brought.
 
     >>> from holdfast.cells import rnn
     >>> from holdfast.nn.options import Options
@@ -33,7 +34,7 @@ def constants(base: Cell, varied: Cell) -> dict[str, float]:
     """
     brought = [name for name in varied.weights if name not in base.weights]
     starts = {"gain_": 1.0, "bias_": 0.0}
-    return {
+    return dict(base.initial) | {
         name: value
         for name in brought
         for prefix, value in starts.items()

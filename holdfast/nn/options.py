@@ -171,7 +171,7 @@ class Options:
 
         Errors: `ValueError` for a state that the cell does not have.
         """
-        names = ("h", *cell.states)
+        names = ("h", *(name for name in cell.states if name not in cell.carried))
         if not isinstance(self.zoneout, Mapping):
             return dict.fromkeys(names, float(self.zoneout)) if self.zoneout else {}
         for name in self.zoneout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from holdfast.compiler.cell import Cell
+from holdfast.nn.given import matrix_shape
 from holdfast.nn.init import constants
 from holdfast.nn.options import Options
 from holdfast.nn.sizes import Sizes
@@ -65,7 +66,8 @@ def _cell_shapes(
     varied: Cell, options: Options, sizes: Sizes, layer: int, bias: bool
 ) -> dict[str, tuple[int, ...]]:
     units = sizes.hidden[layer]
-    shapes = varied.shapes(sizes.features(layer), units)
+    features = sizes.features(layer)
+    shapes = varied.shapes(features, units) | matrix_shape(varied, features, units)
     if not bias:
         shapes = {k: v for k, v in shapes.items() if k not in ("bias_ih", "bias_hh")}
     if sizes.projection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -155,7 +155,9 @@ def _sizes(call: Call) -> Sizes:
     hidden_size, output = _hidden_size(call), call.h.shape[-1]
     width = 0 if projection is None else projection.shape[0]
     columns = output if recurrent is None else max(1, recurrent.shape[1])
-    return Sizes(call.x.shape[-1], hidden_size, max(1, output // columns), width)
+    inputs = call.parameters["weight_ih"].shape[1]
+    given = call.x.shape[-1] - inputs
+    return Sizes(inputs, hidden_size, max(1, output // columns), width, given)
 
 
 def _check(call: Call, sizes: Sizes) -> None:
@@ -163,6 +165,10 @@ def _check(call: Call, sizes: Sizes) -> None:
     cell, x, h = call.cell, call.x, call.h
     if sizes.projection and sizes.heads > 1:
         raise RuntimeError("heads and a projection of h exclude each other")
+    widths = cell.widths(sizes.input, sizes.hidden)
+    if call.x.shape[-1] not in widths:
+        expected = " or ".join(map(str, widths))
+        raise RuntimeError(f"the input has {call.x.shape[-1]} features, expected {expected}")
     expected = shapes(cell, sizes)
     wanted = [(name, tensor, expected[name]) for name, tensor in call.parameters.items()]
     batch = h.shape[0] if x.dim() == 2 else x.shape[1]
@@ -208,7 +214,7 @@ def _prepare(mode: str, call: Call) -> _Kernel:
         # Blocks of units would straddle heads: the zeros are multiplied, too.
         whole = dense(parameters["weight_hh"], sizes.hidden)
         parameters = {**parameters, "weight_hh": whole}
-        sizes = Sizes(sizes.input, sizes.hidden, 1, sizes.projection)
+        sizes = replace(sizes, heads=1)
     found = kernel(call.cell, mode, call.x.dtype, sizes)
     return _Kernel(planned(call.cell, bool(sizes.projection)), sizes, found, parameters)
 
@@ -332,6 +338,9 @@ def backward(
         buffers[f"first {name}"] = states[n]
         buffers[f"d_state {name}"] = d_states[n]
     buffers |= _noise_buffers(call) | _working_memory(call, chosen, chosen.plan.backward_sweeps)
+    buffers["x"] = x.contiguous()
+    d_given = [x.new_empty(layout.rows, hidden) for _ in cell.inputs]
+    buffers |= {f"d_input {n}": value for n, value in zip(cell.inputs, d_given, strict=True)}
     buffers["d_operand"] = x.new_empty(batch, padded)
     d_projected = buffers["d_projected"] = x.new_empty(layout.rows, sizes.projection)
     _run(chosen.kernel, buffers, layout, team)
@@ -341,7 +350,9 @@ def backward(
     if sizes.projection:
         whole = _saved(chosen, kept, layout, "h")
         found["weight_hr"] = torch.mm(d_projected.t(), whole)
-    d_x = layout.scatter(matrices.input_gradient(call.parameters), x) if need_x else x.new_empty(0)
+    d_x = x.new_empty(0)
+    if need_x:
+        d_x = layout.scatter(_input_gradient(call, matrices, d_given), x)
     d_first = _first_gradient(call, matrices, d_h, first) if need_h else None
     return _collect(call, d_x, d_first, d_states, found)
 
@@ -391,8 +402,19 @@ def _matrices(
     sizes = chosen.sizes
     if "weight_hh" in call.parameters:
         columns = call.parameters["weight_hh"].shape[1]
-        sizes = Sizes(sizes.input, hidden, sizes.output // columns, sizes.projection)
-    return Matrices(cell, sizes, layout, layout.gather(call.x), recurrent, first, d_gates, operands)
+        sizes = replace(sizes, heads=sizes.output // columns)
+    x = layout.gather(call.x)[:, : sizes.input]
+    return Matrices(cell, sizes, layout, x, recurrent, first, d_gates, operands)
+
+
+def _input_gradient(call: Call, matrices: Matrices, given: Sequence[Tensor]) -> Tensor:
+    """The gradient of the live rows of x: through W, and of what the steps are given."""
+    through = matrices.input_gradient(call.parameters)
+    if not given:
+        return through
+    if call.x.shape[-1] == through.shape[1] + sum(one.shape[1] for one in given):
+        return torch.cat([through, *given], 1)
+    return torch.cat([through + given[0], *given[1:]], 1)
 
 
 def _first_gradient(call: Call, matrices: Matrices, d_h: Tensor, first: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.eager import Resets, Result
 from holdfast.nn import checks, init, operators, truncate
+from holdfast.nn.given import as_extra, widen
 from holdfast.nn.options import Options
 from holdfast.nn.parameters import Parameters
 from holdfast.nn.ragged import Rows, as_lengths, as_resets
@@ -29,7 +30,8 @@ class Pass:
     """What all layers of one call share.
 
     resets: `[T, B]`, or None. tbptt: steps between cuts of the gradient; 0 for none. sequences:
-    every cell state of the last layer is wanted. casts: autocast is on.
+    every cell state of the last layer is wanted. casts: autocast is on. extra: what every layer is
+    given unit by unit, `[T, B, 1 or H]`.
     """
 
     rows: Rows
@@ -39,6 +41,7 @@ class Pass:
     tbptt: int
     sequences: bool
     casts: bool
+    extra: Mapping[str, Tensor]
 
 
 class Recurrent(nn.Module):
@@ -175,6 +178,9 @@ class Recurrent(nn.Module):
         """The target of each layer and direction, and the reason."""
         return [self._selection(index) for index in range(len(self._described.cells))]
 
+    def _layer(self, index: int) -> int:
+        return index // self._directions
+
     def _selection(self, index: int) -> tuple[str, str]:
         parameters = self._parameters_at(index)
         x = torch.zeros_like(parameters["weight_ih"][:1]).unsqueeze(0)  # [1, 1, I]
@@ -194,6 +200,7 @@ class Recurrent(nn.Module):
         first_step: int | Tensor = 0,
         tbptt: int | None = None,
         return_cells: bool = False,
+        extra: Mapping[str, Tensor] | None = None,
     ) -> tuple[Any, ...]:
         """The output of the last layer at every step, and the last states of every layer.
 
@@ -222,6 +229,9 @@ class Recurrent(nn.Module):
             tbptt: cut the gradient after every so many steps; the values stay what they are.
             return_cells: also return every value of the states besides h of the last layer, shaped
                 as `out` (a tuple of them where the cell has several such states).
+            extra: the sequences that the cell declares as `inputs`, by name: `[T, B]`, `[T, B, 1]`
+                or `[T, B, H]`, with the dimensions in the order of the input's; every layer and
+                direction is given them.
 
         Errors: `ValueError` for a wrong dtype or a length out of range, `RuntimeError` for wrong
         shapes, `TypeError` for what is not a tensor, as `torch.nn.LSTM`.
@@ -235,7 +245,9 @@ class Recurrent(nn.Module):
             truncate.check_steps(tbptt, self.bidirectional)
         if isinstance(input, PackedSequence):
             checks.check_packed(lengths, resets)
-            return self._forward_packed(input, hx, seed, first_step, tbptt or 0, return_cells)
+            return self._forward_packed(
+                input, hx, seed, first_step, tbptt or 0, return_cells, extra
+            )
         checks.check_kind(self._get_name(), input)
         batched = input.dim() == 3
         turned = batched and self.batch_first
@@ -253,7 +265,8 @@ class Recurrent(nn.Module):
             resets = as_resets(resets, steps, batch, x, turned=turned, batched=batched)
         mode = self._modes[self.training]
         draws = as_draws(mode, seed, first_step, batch, x.device)
-        call = Pass(rows, batch, draws, resets, tbptt or 0, return_cells, casts)
+        given = as_extra(self.cell, extra, x, turned=turned, batched=batched)
+        call = Pass(rows, batch, draws, resets, tbptt or 0, return_cells, casts, given)
         out, last, cells = self._run(x, initial, call)
         if not batched:
             out, *cells = (value.squeeze(1) for value in (out, *cells))
@@ -270,6 +283,7 @@ class Recurrent(nn.Module):
         first_step: int | Tensor,
         tbptt: int,
         return_cells: bool,
+        extra: Mapping[str, Tensor] | None,
     ) -> tuple[Any, ...]:
         x, batch_sizes, sorted_indices, unsorted_indices = packed
         initial = self._given(hx, batched=True)
@@ -283,7 +297,8 @@ class Recurrent(nn.Module):
         rows = Rows(batch_sizes=batch_sizes)
         if self.bidirectional:
             rows = Rows.from_batch_sizes(batch_sizes, x.device)
-        call = Pass(rows, batch, draws, None, tbptt, return_cells, casts)
+        given = as_extra(self.cell, extra, x, turned=False, batched=True)
+        call = Pass(rows, batch, draws, None, tbptt, return_cells, casts, given)
         out, last, cells = self._run(x, initial, call)
         if unsorted_indices is not None:
             last = each(last, lambda state: state.index_select(1, unsorted_indices))
@@ -384,6 +399,7 @@ class Recurrent(nn.Module):
         rows, draws = call.rows, call.draws
         backward = index % self._directions == 1
         parameters = self._parameters_at(index)
+        x = widen(self.varied, x, parameters, call.extra, self._sizes.hidden[self._layer(index)])
         if draws is not None and draws.weights is not None:
             parameters["weight_hh"] = draws.weight(parameters["weight_hh"], index)
         learned = tuple(getattr(self, name) for name in self._described.starts[index])
@@ -424,7 +440,7 @@ class Recurrent(nn.Module):
             return pick(initial, index, self._directions)
         if learned:
             return tuple(start.expand(batch, -1) for start in learned)
-        layer = index // self._directions
+        layer = self._layer(index)
         shape = (batch, self._sizes.hidden[layer])
         h = x.new_zeros((batch, self._sizes.width(layer)))
         return h, *(x.new_zeros(shape) for _ in self.cell.states)

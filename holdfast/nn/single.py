@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from holdfast.compiler.cell import Cell
 from holdfast.nn import checks, operators
+from holdfast.nn.given import as_extra, matrix_shape, widen
 from holdfast.nn.reference import refer, resolve
 
 
@@ -61,6 +63,8 @@ class RecurrentCell(nn.Module):
         self.hidden_size = hidden_size
         self.bias = bias
         shapes = self.cell.shapes(input_size, hidden_size)
+        shapes |= matrix_shape(self.cell, input_size, hidden_size)
+        self._names = tuple(shapes)
         for name, shape in shapes.items():
             wanted = bias or name not in ("bias_ih", "bias_hh")
             value = torch.empty(shape, device=device, dtype=dtype) if wanted else None
@@ -70,8 +74,12 @@ class RecurrentCell(nn.Module):
     def reset_parameters(self) -> None:
         """Draw every parameter anew from U(-1/sqrt(H), 1/sqrt(H)), as `torch.nn.LSTMCell` does."""
         bound = 1.0 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        fixed = dict(self.cell.initial)
+        for name, parameter in self.named_parameters():
+            if name in fixed:
+                nn.init.constant_(parameter, fixed[name])
+            else:
+                nn.init.uniform_(parameter, -bound, bound)
 
     @property
     def backend(self) -> str:
@@ -89,17 +97,22 @@ class RecurrentCell(nn.Module):
         return operators.select(self.cell, x, weights)
 
     def _weights(self) -> dict[str, Tensor]:
-        named = {name: getattr(self, name) for name in self.cell.names}
+        named = {name: getattr(self, name) for name in self._names}
         return {name: weight for name, weight in named.items() if weight is not None}
 
     def forward(
-        self, input: Tensor, hx: Tensor | tuple[Tensor, ...] | None = None
+        self,
+        input: Tensor,
+        hx: Tensor | tuple[Tensor, ...] | None = None,
+        extra: Mapping[str, Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """The new states: `(h, c)`, or `h` alone where the cell has no other.
 
         Arguments:
             input: `[B, I]`, or `[I]` for a single row.
             hx: previous states, `[B, H]` each (`[H]` for a single row); zeros by default.
+            extra: what the cell declares as `inputs`, by name: `[B]`, `[B, 1]` or `[B, H]` (without
+                B for a single row).
 
         Errors: `ValueError` for a wrong number of dimensions, `RuntimeError` for wrong sizes,
         dtypes and devices, `TypeError` for what is not a tensor, as `torch.nn.LSTMCell`.
@@ -122,8 +135,11 @@ class RecurrentCell(nn.Module):
             states = (zeros,) * (1 + len(self.cell.states))
         else:
             states = self._admit(hx, x, batched, casts)
-        backend, _ = operators.select(self.cell, x.unsqueeze(0), weights)
-        result = operators.run(backend, self.cell, x.unsqueeze(0), weights, states[0], states[1:])
+        rows = {k: v if batched else v.unsqueeze(0) for k, v in (extra or {}).items()}
+        given = as_extra(self.cell, rows, x, turned=False, batched=True)
+        x = widen(self.cell, x, weights, given, self.hidden_size).unsqueeze(0)
+        backend, _ = operators.select(self.cell, x, weights)
+        result = operators.run(backend, self.cell, x, weights, states[0], states[1:])
         new = (result.h, *result.states)
         new = new if batched else tuple(state.squeeze(0) for state in new)
         return new if self.cell.states else new[0]

@@ -147,7 +147,8 @@ def problem(
         for name, size in sizes.items()
     }
     states = tuple(values(B, H) for _ in cell.states)
-    given = Problem(cell, values(T, B, I), parameters, values(B, width), states)
+    x = values(T, B, cell.widths(I, H)[0])
+    given = Problem(cell, x, parameters, values(B, width), states)
     if cell.masks:
         given = given._replace(noise=noise_of(cell, B))
     if resets:

@@ -106,6 +106,20 @@ def bare(a, b, c, h):
     return tanh(b + 0.25 * c) + 0.5 * minimum(h, 0.5), c
 
 
+@cell(gates={"a": "W x + R h + b", "b": "W x"}, state="c", inputs="k")
+def given(a, b, c, x, k, h):
+    """The input unit by unit, and a sequence beside it."""
+    c = sigmoid(a) * c + k * b * (1 - x)
+    return tanh(c) * x + 0.25 * k * h, c
+
+
+@cell(gates="i g", state="c*2", weights="p*2")
+def lagging(i, g, c, p, h, x):
+    """States and inputs of some steps ago, and series of states and weights."""
+    new = sigmoid(i) * tanh(g) + p[0] * c[0] - p[1] * c[0].lag(3) + 0.25 * x.lag(2)
+    return tanh(new + 0.5 * h.lag(2)), [new, 0.5 * c[1] + c[0].lag(2)]
+
+
 USER_CELLS: dict[str, Cell] = {
     one.name: one
     for one in (
@@ -119,6 +133,8 @@ USER_CELLS: dict[str, Cell] = {
         independent,
         taken_apart,
         bare,
+        given,
+        lagging,
     )
 }
 

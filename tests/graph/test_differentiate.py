@@ -25,7 +25,7 @@ CELL = pytest.mark.parametrize("cell", ALL_CELLS.values(), ids=lambda cell: cell
 
 def _backward(cell: Cell) -> Graph:
     sums = [one.leaf for one in cell.accumulators]
-    return differentiate(cell.graph, sums, ("h", *cell.states), cell.weights)
+    return differentiate(cell.graph, sums, ("h", *cell.states), cell.weights, cell.inputs)
 
 
 def _with_incoming(forward: Graph, leaves: Leaves, generator: torch.Generator) -> dict[Any, Tensor]:
@@ -79,6 +79,7 @@ def test_the_backward_step_names_every_gradient(cell: Cell) -> None:
     names = [f"d_gate {one.leaf}" for one in cell.accumulators]
     names += [f"d_state {name}" for name in ("h", *cell.states)]
     names += [f"d_weight {name}" for name in cell.weights]
+    names += [f"d_input {name}" for name in cell.inputs]
     assert list(_backward(cell).outputs) == names
 
 
@@ -128,7 +129,7 @@ def _problem(cell: Cell, generator: torch.Generator) -> tuple[list[str], list[Te
     """A small problem for `gradcheck`: names of parameters; x, h, states, parameters."""
     T, B, I, H = 3, 3, 2, 2
     shapes = cell.shapes(I, H)
-    sizes = [(T, B, I), (B, H), *[(B, H) for _ in cell.states], *shapes.values()]
+    sizes = [(T, B, cell.widths(I, H)[0]), (B, H), *[(B, H) for _ in cell.states], *shapes.values()]
     values = [
         (2 * torch.rand(size, generator=generator, dtype=torch.float64) - 1).requires_grad_()
         for size in sizes

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from holdfast.compiler import ops
 from holdfast.compiler.emit.eager import SPELLINGS
-from holdfast.compiler.graph import Builder, Graph, Node, name_nodes
+from holdfast.compiler.graph import Builder, Graph, Node
+from holdfast.compiler.naming import name_nodes
 from holdfast.compiler.ops import OPS
 from tests.graph.walk import evaluate
 from tests.helpers import assert_same

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from holdfast import Cell
 from holdfast.cells import CELLS
-from holdfast.compiler.graph import Builder, Graph, Node, name_nodes, reach, spell
+from holdfast.compiler.graph import Builder, Graph, Node, reach
+from holdfast.compiler.naming import name_nodes, spell
 from holdfast.compiler.ops import OPS
 from holdfast.compiler.plan import SAVE_COST, Plan, plan
 from holdfast.compiler.trace import Accumulator, Trace
@@ -77,7 +78,7 @@ def test_the_text_is_a_program_that_reads_only_what_is_kept(cell: Cell) -> None:
     names = name_nodes(dict.fromkeys((*made.forward.nodes(), *made.backward.nodes())))
     known = {names[node] for node in (*made.saved, *made.available)}
     leaves = (*made.forward.nodes(), *made.backward.nodes())
-    known |= {names[node] for node in leaves if node.op in ("weight", "grad", "const")}
+    known |= {names[node] for node in leaves if node.op in ("weight", "input", "grad", "const")}
     by_name = {name: node for node, name in names.items()}
     for step in steps:
         target = step.partition(" = ")[0]
@@ -90,7 +91,7 @@ def test_the_text_is_a_program_that_reads_only_what_is_kept(cell: Cell) -> None:
 
 def _known(made: Plan, values: dict[Node, Tensor]) -> dict[Node, Tensor]:
     """Values of what the backward pass may load; the recomputed ones are not among them."""
-    loadable = (*made.saved, *made.available)
+    loadable = (*made.saved, *made.shared, *made.available)
     return {node: values[node] for node in loadable}
 
 
@@ -100,7 +101,7 @@ def _check_sufficient(made: Plan, generator: torch.Generator) -> None:
     leaves = {key: value.detach() for key, value in random_leaves(both, generator).items()}
     everything = evaluate((*made.forward.nodes(), *made.backward.nodes()), leaves)
     roots = list(made.backward.outputs.values())
-    allowed = {key: value for key, value in leaves.items() if key[0] in ("grad", "weight")}
+    allowed = {key: value for key, value in leaves.items() if key[0] in ("grad", "weight", "input")}
     found = evaluate(roots, allowed, _known(made, everything))
     for name, root in made.backward.outputs.items():
         assert_same(found[root], everything[root], name)

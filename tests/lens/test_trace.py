@@ -42,7 +42,7 @@ def _problem(cell: Cell, generator: torch.Generator, **sizes: int) -> dict[str, 
     if "features" in sizes:
         shapes["weight_hr"] = (width, H)
     return {
-        "x": draw(T, B, I),
+        "x": draw(T, B, cell.widths(I, H)[0]),
         "parameters": {name: draw(*shape) for name, shape in shapes.items()},
         "h": draw(B, width),
         "states": tuple(draw(B, H) for _ in cell.states),
@@ -113,6 +113,7 @@ def test_retention_is_the_derivative_with_the_sums_given(
             old = {name: value.clone() for name, value in zip(own, (h, *states), strict=True)}
             old[state].requires_grad_()
             leaves = {("state", name): value for name, value in old.items()} | weights | sums
+            leaves |= eager.given(cell, x, parameters, H)
             new = eager.evaluate(cell, leaves, parameters)[own.index(state)].expand(B, H)
             expected = torch.zeros_like(new)
             if new.requires_grad:

@@ -100,7 +100,8 @@ def run(
     torch.Size([7, 2, 5])
 
     Arguments:
-        x: input `[T, B, I]`, or packed `[N, I]` together with `batch_sizes`.
+        x: input `[T, B, I]`, or packed `[N, I]` together with `batch_sizes`. What a cell is given
+            unit by unit stands behind it in the last dimension, H features each; see `Cell.column`.
         parameters: tensors by name, shaped as `cell.shapes(I, H)`; `weight_hr` `[P, H]` projects h.
             A `weight_hh` of H / n columns is block-diagonal: n heads that do not see each other.
         h: previous output `[B, H]` (`[B, P]` with a projection).
@@ -111,6 +112,7 @@ def run(
         noise: what the masks of the cell are drawn from; needed where it has any.
         resets: where rows begin anew, for `x` of `[T, B, I]`.
     """
+    _check_width(cell, x, parameters)
     _check(cell, parameters, h, packed=batch_sizes is not None, resets=resets)
     steady = _steady_masks(cell, noise, parameters, h)
     if batch_sizes is not None:
@@ -164,6 +166,13 @@ def _check(
         raise ValueError(
             f"the cell {cell.name} uses h unit by unit, so a projection of h is not possible"
         )
+
+
+def _check_width(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> None:
+    widths = cell.widths(parameters["weight_ih"].shape[1], _hidden_size(cell, parameters))
+    if x.shape[-1] not in widths:
+        expected = " or ".join(map(str, widths))
+        raise ValueError(f"the input has {x.shape[-1]} features, expected {expected}")
 
 
 def _run_packed(
@@ -255,12 +264,22 @@ def step(
     leaves |= {("state", name): state for name, state in zip(cell.states, states, strict=True)}
     leaves |= {("weight", name): parameters[name] for name in cell.weights}
     leaves |= {("mask", name): mask for name, mask in drawn.items()}
+    leaves |= given(cell, x, parameters, hidden_size)
     leaves |= gates(cell, x, parameters, h * drawn[cell.operand] if cell.operand else h)
     results = evaluate(cell, leaves, parameters)
     new_h, *new_states = (value.expand(x.shape[0], hidden_size) for value in results)
     if "weight_hr" in parameters:
         new_h = functional.linear(new_h, parameters["weight_hr"])
     return new_h, tuple(new_states)
+
+
+def given(
+    cell: Cell, x: Tensor, parameters: Mapping[str, Tensor], hidden_size: int
+) -> dict[tuple[str, str], Tensor]:
+    """What the step is given unit by unit, `[B, H]` each."""
+    sizes = (x.shape[1], parameters["weight_ih"].shape[1], hidden_size)
+    starts = {name: cell.column(name, *sizes) for name in cell.inputs}
+    return {("input", name): x[:, n : n + hidden_size] for name, n in starts.items()}
 
 
 def gates(
@@ -271,7 +290,8 @@ def gates(
     Of a gate that is called only what does not depend on the operand, under the kind `affine`.
     """
     hidden_size = _hidden_size(cell, parameters)
-    input_part = functional.linear(x, parameters["weight_ih"])
+    weight = parameters["weight_ih"]
+    input_part = functional.linear(x[:, : weight.shape[1]], weight)
     parts = {"x": iter(input_part.split(hidden_size, 1))}
     if "weight_hh" in parameters:
         recurrent_part = recur(operand, parameters["weight_hh"])

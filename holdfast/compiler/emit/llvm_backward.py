@@ -14,7 +14,13 @@ from functools import partial
 
 import llvmlite.ir as ir
 
-from holdfast.compiler.emit.llvm_forward import SIZES, head_column, shared_slots, size_kinds
+from holdfast.compiler.emit.llvm_forward import (
+    SIZES,
+    head_column,
+    load_given,
+    shared_slots,
+    size_kinds,
+)
 from holdfast.compiler.emit.llvm_loops import (
     I64,
     Emitter,
@@ -40,6 +46,8 @@ def backward_slots(plan: Plan, sizes: Sizes) -> list[str]:
     """Names of a backward kernel's slots in order; pointers, then sizes."""
     names = ["out", "h_first", "saved", "weights_h", "units", "d_out", "d_gates", "d_h"]
     names += ["d_bias", "d_units"]
+    names += ["x"] if plan.inputs else []
+    names += [f"d_input {name}" for name in plan.inputs]
     for name in plan.states:
         names += [f"sequence {name}", f"first {name}", f"d_sequence {name}", f"d_state {name}"]
     names += shared_slots(plan)
@@ -330,6 +338,9 @@ class BackwardEmitter:
             e.store_units(value, e.at(e["d_gates"], target, n * hidden), mask)
         for name in plan.states:
             e.store_units(results[f"d_state {name}"], e.at(e[f"d_state {name}"], position), mask)
+        for name in plan.inputs:
+            given = e.at(e[f"d_input {name}"], e.times(memory_row, hidden), place.unit)
+            e.store_units(results[f"d_input {name}"], given, mask)
         if plan.direct:
             e.store_units(results["d_state h"], e.at(e["d_h"], position), mask)
 
@@ -345,6 +356,8 @@ class BackwardEmitter:
         if node.op == "grad":
             return self._gradient(node.name.removeprefix("d_"), place)
         memory_row = b.add(self.places["now"], place.row)
+        if node.op == "input":
+            return load_given(e, plan, self.sizes, node.name, memory_row, place)
         if node in self.saved or node in self.shared:
             start = e.at(e["saved"], e.times(memory_row, plan.saved_width(hidden)))
             if node in self.shared:

@@ -35,6 +35,7 @@ from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
 from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_factor
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
+from holdfast.compiler.trace import given_column
 
 SIZES = ("counts", "index", "arrived", "indexed", "descending", "steps", "batch", "by_block")
 """Rows alive at each step `[T]` or null; where live rows lie among the user's; the threads'
@@ -221,7 +222,7 @@ class ForwardEmitter:
     def _input_rows(self, rows: list[Value]) -> list[Value]:
         e = self.e
         users = [user_row(e, e.builder.add(self.offset, row)) for row in rows]
-        return [e.at(e["x"], e.times(row, self.sizes.input)) for row in users]
+        return [e.at(e["x"], e.times(row, self.sizes.input + self.sizes.given)) for row in users]
 
     def _recurrent_rows(self, rows: list[Value], block: Value) -> list[Value]:
         e = self.e
@@ -281,6 +282,9 @@ class ForwardEmitter:
             return e.vector_at(e.at(e["units"], place.unit, position))
         if node.op == "mask":
             return emit_mask(e, plan.masks, node.name, place.row, self.step, place.unit)
+        if node.op == "input":
+            memory_row = e.builder.add(self.offset, place.row)
+            return load_given(e, plan, self.sizes, node.name, memory_row, place)
         if node.op == "state":
             here = e.times(place.row, self.hidden_size)
             kept = None if node.name == "h" else e.at(e[f"state {node.name}"], here)
@@ -362,6 +366,16 @@ def groups(plan: Plan) -> list[list[int]]:
     if plan.sweeps.single or any(acc.x and acc.h for acc in sums) or not all(alone):
         return [list(range(len(sums)))]
     return alone
+
+
+def load_given(
+    e: Emitter, plan: Plan, sizes: Sizes, name: str, memory_row: Value, place: Place
+) -> Value:
+    """What the step is given unit by unit, from the row of the input."""
+    width = sizes.input + sizes.given
+    column = given_column(plan.inputs, name, width, sizes.input, sizes.hidden)
+    row = e.times(user_row(e, memory_row), width)
+    return e.load_units(e.at(e["x"], row, place.unit, column), place.mask)
 
 
 def head_column(e: Emitter, sizes: Sizes, cut: Tile, block: Value) -> Value:

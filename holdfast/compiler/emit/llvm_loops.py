@@ -40,6 +40,8 @@ class Sizes:
     heads: int = 1
     projection: int = 0
     """Features of the output; 0 for H itself."""
+    given: int = 0
+    """Numbers that a row of the input holds behind the I that W multiplies."""
 
     @property
     def output(self) -> int:
