@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from holdfast import (
     Cell,
     absolute,
@@ -122,5 +126,22 @@ USER_CELLS: dict[str, Cell] = {
     )
 }
 
-ALL_CELLS: dict[str, Cell] = {**CELLS, **USER_CELLS}
-"""The catalogue, so that a new cell is tested on arrival, and the cells above."""
+CORE = ("coupled", "gru", "gru_2014", "lstm", "lstm_1997", "peephole", "rnn", "rnn_relu")
+"""Cells of the catalogue that every test runs."""
+
+ALL_CELLS: dict[str, Cell] = {**{name: CELLS[name] for name in CORE}, **USER_CELLS}
+"""These, and the cells above: together they hold all that the language can say."""
+
+OTHERS: dict[str, Cell] = {name: one for name, one in CELLS.items() if name not in CORE}
+"""The rest of the catalogue: few quick tests (`test_catalogue.py`); all the others are slow."""
+
+EVERY_CELL: list[Any] = [
+    *(pytest.param(one, id=name) for name, one in ALL_CELLS.items()),
+    *(pytest.param(one, id=name, marks=pytest.mark.slow) for name, one in OTHERS.items()),
+]
+"""Parameters of a test that takes a cell."""
+
+CATALOGUE: list[Any] = [
+    name if name in CORE else pytest.param(name, marks=pytest.mark.slow) for name in CELLS
+]
+"""Parameters of a test that takes the name of a cell of the catalogue."""
