@@ -110,6 +110,13 @@ def bare(a, b, c, h):
     return tanh(b + 0.25 * c) + 0.5 * minimum(h, 0.5), c
 
 
+@cell(gates={"a": "W x + R h + b", "n": "R h", "m": "R h + b"}, state="s")
+def calling(a, n, m, s):
+    """Gates without an input, called on a state as it was and on what another one gave."""
+    a = tanh(a)
+    return tanh(0.5 * n(s) + m(n(s) * a)), 0.5 * s + a
+
+
 USER_CELLS: dict[str, Cell] = {
     one.name: one
     for one in (
@@ -123,6 +130,7 @@ USER_CELLS: dict[str, Cell] = {
         independent,
         taken_apart,
         bare,
+        calling,
     )
 }
 
