@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import types
+from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm import FORMATS
 from holdfast.compiler.emit.target import TARGETS
 from holdfast.errors import CellError
+
+WIDTH = 128
+"""Inputs and units for which the catalogue counts parameters."""
 
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FORMATS}
 
@@ -77,12 +81,23 @@ def _load(path: Path) -> Any:
     return module
 
 
-def catalogue() -> str:
-    """One line a cell: its name, its states, and the first line of its docstring."""
-    wide = max(map(len, CELLS))
+def catalogue(times: Mapping[str, float] | None = None) -> str:
+    """One line a cell: name, states, parameters, time over that of `lstm`, and what it is.
+
+    Arguments:
+        times: of each cell, over that of `lstm`; a dash stands where there is none.
+    """
+    rows = [("cell", "states", f"I=H={WIDTH}", "time", "what it is, and where it comes from")]
+    for name, cell in CELLS.items():
+        time = (times or {}).get(name)
+        states = " ".join(("h", *cell.states))
+        what = cell.doc.splitlines()[0].removesuffix(".")
+        count = f"{cell.count(WIDTH, WIDTH):,}"
+        rows.append((name, states, count, "-" if time is None else f"{time:.2f}", what))
+    name, states, count, time, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     return "".join(
-        f"{name:<{wide}}  {' '.join(('h', *cell.states)):<3}  {cell.doc.splitlines()[0]}\n"
-        for name, cell in CELLS.items()
+        f"{row[0]:<{name}}  {row[1]:<{states}}  {row[2]:>{count}}  {row[3]:>{time}}  {row[4]}\n"
+        for row in rows
     )
 
 

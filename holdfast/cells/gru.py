@@ -8,10 +8,12 @@ from holdfast.compiler.ops import sigmoid, tanh
 
 @cell(gates="r z n")
 def gru(r, z, n, h):
-    """GRU: Cho et al. 2014, in the form of cuDNN and PyTorch (reset gate after the product).
+    """GRU with the reset gate after the product, as in PyTorch: Cho et al. 2014.
 
     n = tanh(W x + b_ih + sigmoid(r) * (R h_prev + b_hh))
     h = (1 - sigmoid(z)) * n + sigmoid(z) * h_prev
+
+    Parameters: 3 (I H + H^2) + 4 H
     """
     z = sigmoid(z)
     n = tanh(n.input + sigmoid(r) * n.recurrent)

@@ -8,10 +8,12 @@ from holdfast.compiler.ops import sigmoid, tanh
 
 @cell(gates="r z n")
 def gru_2014(r, z, n, h):
-    """GRU: Cho et al. 2014, with the reset gate before the product.
+    """GRU with the reset gate before the product, as published: Cho et al. 2014.
 
     n = tanh(W x + R (sigmoid(r) * h_prev) + b)
     h = sigmoid(z) * h_prev + (1 - sigmoid(z)) * n
+
+    Parameters: 3 (I H + H^2 + H)
     """
     z = sigmoid(z)
     n = tanh(n(sigmoid(r) * h))

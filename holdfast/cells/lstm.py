@@ -8,9 +8,11 @@ from holdfast.compiler.ops import sigmoid, tanh
 
 @cell(gates="i f g o", state="c")
 def lstm(i, f, g, o, c):
-    """LSTM: Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000.
+    """LSTM with forget gate: Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000.
 
     c = sigmoid(f) * c_prev + sigmoid(i) * tanh(g);  h = sigmoid(o) * tanh(c)
+
+    Parameters: 4 (I H + H^2 + H)
     """
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c), c

@@ -15,6 +15,8 @@ def peephole(i, f, g, o, c, p_i, p_f, p_o):
     h = sigmoid(o + p_o c) * tanh(c)
 
     The cell output is squashed by tanh, as in Greff et al. 2017; the 2002 paper drops it.
+
+    Parameters: 4 (I H + H^2 + H) + 3 H
     """
     new = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * tanh(g)
     return sigmoid(o + p_o * new) * tanh(new), new

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -135,6 +136,17 @@ class Cell:
         }
         shapes = {name: shape for name, shape in shapes.items() if shape[0]}
         return shapes | dict.fromkeys(self.weights, (hidden_size,))
+
+    def count(self, input_size: int, hidden_size: int) -> int:
+        """How many parameters the cell's paper counts: PyTorch's two biases of one sum are one.
+
+        >>> from holdfast.cells import lstm
+        >>> lstm.count(3, 5) == 4 * (3 * 5 + 5 * 5 + 5)
+        True
+        """
+        numbers = sum(map(math.prod, self.shapes(input_size, hidden_size).values()))
+        doubled = sum(acc.bias_ih and acc.bias_hh for acc in self.accumulators)
+        return numbers - doubled * hidden_size
 
 
 _known: dict[str, Cell] = {}

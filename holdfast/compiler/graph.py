@@ -289,8 +289,8 @@ class Builder:
         parts = self.parts.get(gate)
         if parts is None or gate.op != "gate":
             raise CellError(
-                f"only a gate that is `W x + R h + b` or `W x + R h` can be called; this is "
-                f"{describe(gate)}. Its R then multiplies what is given instead of h",
+                f"only a gate that has `R h`, and `W x` and `b` at most beside it, can be called; "
+                f"this is {describe(gate)}. Its R then multiplies what is given instead of h",
                 self.locate(),
             )
         node = self.product("affine", gate.name, self._as_node("a gate", operand))

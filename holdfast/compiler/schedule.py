@@ -137,6 +137,8 @@ class _Scheduler:
                 self._visit(root, number)
             for node in self._at(number + 1, PRODUCTS):
                 self.kept[node.inputs[0]] = None
+                # A leaf is not visited: an old state that is multiplied is copied by this sweep.
+                self.first.setdefault(node.inputs[0], number)
         self._prune()
         sweeps = tuple(self._sweep(number) for number in range(self.last + 1))
         return Schedule(sweeps, tuple(self.kept), tuple(self._at(None, ("mean",))))

@@ -237,8 +237,8 @@ def _gate(builder: Builder, gate: Gate, split: bool) -> Node:
     elif gate.affine:
         leaf = builder.leaf("gate", gate.name)
         total = total + leaf
-        if gate.input and gate.recurrent and total is leaf:
-            builder.parts[leaf] = {"input": leaf, "recurrent": leaf}
+        if gate.recurrent and total is leaf:
+            builder.parts[leaf] = {"input": leaf, "recurrent": leaf} if gate.input else {}
     elif gate.bias:
         total = total + builder.leaf("weight", f"b_{gate.name}")
     if gate.diagonal:

@@ -267,8 +267,8 @@ class _Rewriter:
             if self.variation.recurrent_mask:
                 previous = previous * self._mask(RECURRENT, per_step=False)
             total = total + self._weight(f"u_{acc.gate}") * previous
-            if acc.bias_hh and not acc.x:
-                total = total + self._weight(f"b_hh_{acc.gate}")
+        if acc.bias_hh and not acc.x:
+            total = total + self._weight(f"b_hh_{acc.gate}")
         return total
 
     def _normalized(self, base: tuple[Accumulator, ...]) -> dict[str, Node]:

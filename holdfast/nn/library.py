@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from holdfast.cells import CELLS
 from holdfast.compiler.cell import Cell, find
 from holdfast.compiler.emit import eager
 from holdfast.compiler.emit.eager import Resets
 from holdfast.compiler.noise import Noise
+from holdfast.errors import CellError
 from holdfast.nn import passes
 from holdfast.nn.layout import Layout, lay_out
 from holdfast.nn.ragged import Rows
@@ -36,6 +38,15 @@ def names(cell: Cell, bias: bool, projected: bool = False) -> list[str]:
     """Names of a cell's parameters in the order the operators take them."""
     found = [name for name in cell.names if bias or name not in ("bias_ih", "bias_hh")]
     return [*found, "weight_hr"] if projected else found
+
+
+def _cell(key: str) -> Cell:
+    """The cell with that key; an exported program may name any of the catalogue."""
+    try:
+        return find(key)
+    except CellError:
+        list(CELLS.values())
+        return find(key)
 
 
 def _call(
@@ -60,7 +71,7 @@ def _call(
     Arguments:
         layout: that of an earlier pass over the same rows.
     """
-    found = find(cell)
+    found = _cell(cell)
     layout = layout or lay_out(x, h.shape[0], lengths, batch_sizes, resets, reverse=reverse)
     noise = None if seeds is None or table is None else Noise(seeds, table, first_steps)
     named = _named(found, bias, parameters)
@@ -133,7 +144,7 @@ def _train_fake(
     bias: bool,
     *others: Any,
 ) -> list[Tensor]:
-    cell = find(others[-1])
+    cell = _cell(others[-1])
     projected = len(parameters) > len(names(cell, bias))
     hidden_size = parameters[0].shape[0] // sum(acc.x for acc in cell.accumulators)
     rows = x.shape[0] * x.shape[1] if x.dim() == 3 else x.shape[0]
@@ -182,7 +193,7 @@ def _gradients(
     # What `vmap` made of a gradient has no memory that a kernel could read.
     mapped = any(one is not None and not torch._C._has_storage(one) for one in arriving)
     if mapped or torch.is_grad_enabled():
-        common = (find(cell), bias, reverse, x, h, groups, layout, arriving[:-1])
+        common = (_cell(cell), bias, reverse, x, h, groups, layout, arriving[:-1])
         again = torch.is_grad_enabled()
         with torch.enable_grad():
             return _by_definition(*common, again=again)

@@ -1,8 +1,6 @@
-"""The definition itself: cells against equations written out here, lengths, packing, sequences."""
+"""The definition itself: cells against their papers' equations, lengths, packing, sequences."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -12,80 +10,11 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from holdfast.cells import CELLS
 from holdfast.compiler.emit import eager
 from tests.emit.problems import Problem, problem
+from tests.emit.references import REFERENCES
 from tests.emit.user_cells import ALL_CELLS
 from tests.helpers import Shape, assert_same
 
 SHAPE = Shape(3, 4, 2, 5)
-Split = tuple[Tensor, ...]
-
-
-def _sums(x: Tensor, h: Tensor, p: Mapping[str, Tensor]) -> tuple[Split, Split]:
-    """`W x + b_ih` and `R h + b_hh`, gate by gate."""
-    size = h.shape[1]
-    first = x @ p["weight_ih"].T + p["bias_ih"]
-    second = h @ p["weight_hh"].T + p["bias_hh"]
-    return first.split(size, 1), second.split(size, 1)
-
-
-def _lstm(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
-    i, f, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
-    new = torch.sigmoid(f) * c[0] + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(new), (new,)
-
-
-def _lstm_1997(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
-    i, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
-    new = c[0] + (4 / (1 + torch.exp(-g)) - 2) / (1 + torch.exp(-i))
-    return (2 / (1 + torch.exp(-new)) - 1) / (1 + torch.exp(-o)), (new,)
-
-
-def _peephole(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
-    i, f, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
-    i, f = torch.sigmoid(i + p["p_i"] * c[0]), torch.sigmoid(f + p["p_f"] * c[0])
-    new = f * c[0] + i * torch.tanh(g)
-    return torch.sigmoid(o + p["p_o"] * new) * torch.tanh(new), (new,)
-
-
-def _coupled(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
-    i, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
-    new = torch.lerp(c[0], torch.tanh(g), torch.sigmoid(i))
-    return torch.sigmoid(o) * torch.tanh(new), (new,)
-
-
-def _gru(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
-    (x_r, x_z, x_n), (h_r, h_z, h_n) = _sums(x, h, p)
-    r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-    n = torch.tanh(x_n + r * h_n)
-    return torch.lerp(n, h, z), ()
-
-
-def _gru_2014(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
-    first, second = _sums(x, h, p)
-    r, z = (torch.sigmoid(one + other) for one, other in zip(first[:2], second[:2], strict=True))
-    n = torch.tanh(first[2] + _sums(x, r * h, p)[1][2])
-    return torch.lerp(n, h, z), ()
-
-
-def _rnn(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
-    (first,), (second,) = _sums(x, h, p)
-    return torch.tanh(first + second), ()
-
-
-def _rnn_relu(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
-    (first,), (second,) = _sums(x, h, p)
-    return torch.clamp(first + second, min=0.0), ()
-
-
-EQUATIONS: dict[str, Callable[..., tuple[Tensor, Split]]] = {
-    "lstm": _lstm,
-    "lstm_1997": _lstm_1997,
-    "peephole": _peephole,
-    "coupled": _coupled,
-    "gru": _gru,
-    "gru_2014": _gru_2014,
-    "rnn": _rnn,
-    "rnn_relu": _rnn_relu,
-}
 
 
 def _loop(given: Problem) -> list[Tensor]:
@@ -93,18 +22,14 @@ def _loop(given: Problem) -> list[Tensor]:
     h, states = given.h, given.states
     out, kept = [], []
     for x_t in given.x:
-        h, states = EQUATIONS[given.cell.name](x_t, h, states, given.parameters)
+        h, states = REFERENCES[given.cell.name](x_t, h, states, given.parameters)
         out.append(h)
         kept.append(states)
     sequences = [torch.stack(values) for values in zip(*kept, strict=True)]
     return [torch.stack(out), h, *states, *sequences]
 
 
-def test_every_cell_of_the_catalogue_has_its_equations_here() -> None:
-    assert set(EQUATIONS) == set(CELLS)
-
-
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_a_cell_is_its_equations(name: str, generator: torch.Generator) -> None:
     given = problem(CELLS[name], SHAPE, generator)
     result = given.run("eager", sequences=True)

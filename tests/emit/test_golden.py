@@ -1,7 +1,8 @@
 """The texts of every cell of the catalogue are those that were reviewed.
 
-The LLVM text of one cell is kept whole; of the others, how often each kernel uses each instruction.
-`HOLDFAST_ACCEPT=1` writes the texts of today instead of comparing; the diff is then to be read.
+A file holds the graph, the backward graph and the plan of a cell, and how often each of its kernels
+uses each instruction; of one cell the LLVM text is kept whole. `HOLDFAST_ACCEPT=1` writes the texts
+of today instead of comparing; the diff is then to be read.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from holdfast.compiler.build import stages
 from holdfast.compiler.emit.target import TARGETS
 
 FOLDER = Path(__file__).resolve().parent.parent / "golden"
-READ = ("graph", "backward", "plan", "instructions")
-EXPECTED = [f"{name}.{stage}.txt" for name in CELLS for stage in READ] + ["lstm.llvm.txt"]
+EXPECTED = [*(f"{name}.txt" for name in CELLS), "lstm.llvm.txt"]
 
 
 def _text(file: str) -> str:
-    name, stage, _ = file.split(".")
-    if stage == "instructions":
-        return "".join(_instructions(name, mode) for mode in ("infer", "train", "backward"))
-    return _stage(name, stage, "train").rstrip("\n") + "\n"
+    name, _, stage = file.removesuffix(".txt").partition(".")
+    if stage:
+        return _stage(name, stage, "train").rstrip("\n") + "\n"
+    sections = {read: _stage(name, read, "train") for read in ("graph", "backward", "plan")}
+    counts = (_instructions(name, mode) for mode in ("infer", "train", "backward"))
+    sections["instructions"] = "".join(counts)
+    texts = (f"# {section}\n{text.rstrip()}\n" for section, text in sections.items())
+    return "\n".join(texts)
 
 
 def _stage(name: str, stage: str, mode: str) -> str:

@@ -1,8 +1,8 @@
 """The compiled target gives what the definition gives: outputs, last states, every gradient.
 
 The reference is always the definition in float64, on the very numbers that the target gets. One
-size of each cell runs by default, such that every size and both dtypes have their cells; the rest
-are slow.
+size of each cell of `ALL_CELLS` runs by default, such that every size and both dtypes have their
+cells; the rest are slow.
 """
 
 from __future__ import annotations
@@ -17,19 +17,13 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from holdfast import Cell
 from holdfast.cells import CELLS
-from holdfast.nn import operators
+from tests.emit.compare import compare, compiled, incoming, ragged_lengths
 from tests.emit.problems import Problem, problem
-from tests.emit.user_cells import ALL_CELLS
+from tests.emit.user_cells import ALL_CELLS, EVERY_CELL, OTHERS
 from tests.helpers import SHAPES, Shape, assert_same
 
 KINDS = (torch.float32, torch.float64)
 SIZES = [*(one.values[0] for one in SHAPES), Shape(33, 2, 3, 16), Shape(33, 7, 5, 5)]
-
-
-def _compiled(given: Problem) -> None:
-    chosen, reason = operators.select(given.cell, given.x, given.parameters)
-    if chosen != "llvm":
-        pytest.skip(f"the compiled target does not run: {reason}")
 
 
 @pytest.fixture(params=[1, 2], ids=["threads1", "threads2"])
@@ -51,60 +45,16 @@ def _combinations() -> list[Any]:
                 name = f"{cell.name}-{size}-{kind}"
                 marks = () if often else (pytest.mark.slow,)
                 combined.append(pytest.param(cell, size, dtype, id=name, marks=marks))
+    for number, cell in enumerate(OTHERS.values()):
+        for position, size in enumerate(SIZES):
+            dtype = KINDS[(number + position) % len(KINDS)]
+            name = f"{cell.name}-{size}-{str(dtype).removeprefix('torch.')}"
+            combined.append(pytest.param(cell, size, dtype, id=name, marks=pytest.mark.slow))
     return combined
 
 
 EVERY = pytest.mark.parametrize(("cell", "size", "dtype"), _combinations())
-CELL = pytest.mark.parametrize("cell", ALL_CELLS.values(), ids=lambda cell: cell.name)
-
-
-def _double(given: Problem) -> Problem:
-    """The same numbers in float64, with gradients of their own."""
-
-    def copy(tensor: Tensor) -> Tensor:
-        return tensor.detach().double().requires_grad_(tensor.requires_grad)
-
-    return given._replace(
-        x=copy(given.x),
-        parameters={name: copy(value) for name, value in given.parameters.items()},
-        h=copy(given.h),
-        states=tuple(map(copy, given.states)),
-    )
-
-
-def _incoming(outputs: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-    return [
-        torch.rand(one.shape, generator=generator, dtype=torch.float64).to(one.dtype) - 0.3
-        for one in outputs
-    ]
-
-
-def _compare(given: Problem, generator: torch.Generator, **layout: Any) -> None:
-    """Training with gradients, then inference, against the definition."""
-    dtype = given.x.dtype
-    twin = _double(given)
-    mine = given.run("llvm", sequences=True, **layout)
-    reference = twin.run("eager", sequences=True, **layout)
-    assert_same(mine, reference, "training", dtype=dtype)
-    incoming = _incoming(mine, generator)
-    doubled = [one.double() for one in incoming]
-    assert_same(
-        given.gradients(mine, incoming),
-        twin.gradients(reference, doubled),
-        f"gradients of x, h, {given.cell.states}, {list(given.parameters)}",
-        dtype=dtype,
-    )
-    with torch.no_grad():
-        count = 2 + len(given.states)
-        assert_same(given.run("llvm", **layout), reference[:count], "inference", dtype=dtype)
-
-
-def _ragged_lengths(size: Shape, generator: torch.Generator) -> Tensor:
-    """Lengths from 0 to T, in no order; the last row is whole where there are several."""
-    lengths = torch.randint(0, size.T + 1, (size.B,), generator=generator)
-    lengths[0] = 0 if size.B > 1 else size.T
-    lengths[-1] = size.T
-    return lengths
+CELL = pytest.mark.parametrize("cell", EVERY_CELL)
 
 
 @EVERY
@@ -112,8 +62,8 @@ def test_full_batch(
     cell: Cell, size: Shape, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
     given = problem(cell, size, generator, dtype)
-    _compiled(given)
-    _compare(given, generator)
+    compiled(given)
+    compare(given, generator)
 
 
 @EVERY
@@ -121,8 +71,8 @@ def test_ragged_batch(
     cell: Cell, size: Shape, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
     given = problem(cell, size, generator, dtype)
-    _compiled(given)
-    _compare(given, generator, lengths=_ragged_lengths(size, generator))
+    compiled(given)
+    compare(given, generator, lengths=ragged_lengths(size, generator))
 
 
 @EVERY
@@ -130,11 +80,11 @@ def test_packed_batch(
     cell: Cell, size: Shape, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
     given = problem(cell, size, generator, dtype)
-    _compiled(given)
-    lengths = _ragged_lengths(size, generator).clamp(min=1).sort(descending=True).values
+    compiled(given)
+    lengths = ragged_lengths(size, generator).clamp(min=1).sort(descending=True).values
     packed = pack_padded_sequence(given.x.detach(), lengths)
     given = given._replace(x=packed.data.requires_grad_())
-    _compare(given, generator, batch_sizes=packed.batch_sizes)
+    compare(given, generator, batch_sizes=packed.batch_sizes)
 
 
 @pytest.mark.parametrize("B", [1, 2, 3, 8, 33])
@@ -144,9 +94,9 @@ def test_threads_share_the_batch(
 ) -> None:
     size = Shape(B, 5, 3, 16)
     given = problem(ALL_CELLS[name], size, generator, torch.float32)
-    _compiled(given)
-    _compare(given, generator)
-    _compare(given, generator, lengths=_ragged_lengths(size, generator))
+    compiled(given)
+    compare(given, generator)
+    compare(given, generator, lengths=ragged_lengths(size, generator))
     assert torch.get_num_threads() == threads
 
 
@@ -159,7 +109,7 @@ def test_a_wrong_number_spoils_its_row_and_no_other(cell: Cell, generator: torch
     """
     size = Shape(8, 4, 3, 5)
     given = problem(cell, size, generator)
-    _compiled(given)
+    compiled(given)
     with torch.no_grad():
         for place, value in (((1, 0, 1), "nan"), ((2, 2, 0), "inf"), ((0, 4, 2), "-inf")):
             given.x[place] = float(value)
@@ -182,7 +132,7 @@ def test_gradcheck_of_the_compiled_target(
     cell: Cell, ragged: bool, generator: torch.Generator
 ) -> None:
     given = problem(cell, Shape(3, 2, 3, 5), generator)
-    _compiled(given)
+    compiled(given)
     lengths = torch.tensor([2, 0, 1]) if ragged else None
     count = len(given.states)
 
@@ -202,12 +152,12 @@ SMALL = Shape(3, 4, 3, 5)
 def test_gradients_of_each_output_alone(cell: Cell, generator: torch.Generator) -> None:
     """The others then have no gradient at all, which is not the same as one that is zero."""
     given = problem(cell, SMALL, generator)
-    _compiled(given)
+    compiled(given)
     mine, reference = (given.run(name, sequences=True) for name in ("llvm", "eager"))
-    for number, incoming in enumerate(_incoming(mine, generator)):
+    for number, gradient in enumerate(incoming(mine, generator)):
         if reference[number].requires_grad:
             found, wanted = (
-                given.gradients([outputs[number]], [incoming], again=True)
+                given.gradients([outputs[number]], [gradient], again=True)
                 for outputs in (mine, reference)
             )
             assert_same(found, wanted, f"gradients of output {number}")
@@ -216,7 +166,7 @@ def test_gradients_of_each_output_alone(cell: Cell, generator: torch.Generator) 
 @pytest.mark.parametrize("kept", ["x", "h", "states", "parameters"])
 def test_gradients_of_some_inputs_only(kept: str, generator: torch.Generator) -> None:
     given = problem(CELLS["peephole"], SMALL, generator)
-    _compiled(given)
+    compiled(given)
     for tensor in given.inputs:
         tensor.requires_grad_(False)
     value = getattr(given, kept)
@@ -240,13 +190,13 @@ def test_without_the_biases_of_the_gates(cell: Cell, generator: torch.Generator)
         if name not in ("bias_ih", "bias_hh")
     }
     given = given._replace(parameters=weights)
-    _compiled(given)
-    _compare(given, generator)
+    compiled(given)
+    compare(given, generator)
 
 
 def test_tensors_need_not_be_contiguous(generator: torch.Generator) -> None:
     given = problem(CELLS["peephole"], SMALL, generator)
-    _compiled(given)
+    compiled(given)
     B, T, I, H = SMALL.B, SMALL.T, SMALL.I, SMALL.H
 
     def values(*size: int) -> Tensor:
@@ -263,18 +213,18 @@ def test_tensors_need_not_be_contiguous(generator: torch.Generator) -> None:
             for name, value in given.parameters.items()
         },
     )
-    plain = _double(strange)
+    plain = strange.double()
     mine, reference = strange.run("llvm", sequences=True), plain.run("eager", sequences=True)
     assert_same(mine, reference)
-    incoming = [
-        one.transpose(0, -1).contiguous().transpose(0, -1) for one in _incoming(mine, generator)
+    gradients = [
+        one.transpose(0, -1).contiguous().transpose(0, -1) for one in incoming(mine, generator)
     ]
-    assert_same(strange.gradients(mine, incoming), plain.gradients(reference, incoming))
+    assert_same(strange.gradients(mine, gradients), plain.gradients(reference, gradients))
 
 
 def test_lengths_of_every_integer_kind(generator: torch.Generator) -> None:
     given = problem(CELLS["lstm"], SMALL, generator)
-    _compiled(given)
+    compiled(given)
     reference = given.run("eager", lengths=torch.tensor([4, 0, 2]))
     for dtype in (torch.int64, torch.int32, torch.int16, torch.uint8):
         lengths = torch.tensor([4, 0, 2], dtype=dtype)
@@ -283,7 +233,7 @@ def test_lengths_of_every_integer_kind(generator: torch.Generator) -> None:
 
 def test_what_stands_behind_the_end_has_no_effect(generator: torch.Generator) -> None:
     given = problem(CELLS["gru"], SMALL, generator)
-    _compiled(given)
+    compiled(given)
     lengths = torch.tensor([4, 0, 2])
     reference = given.run("eager", lengths=lengths)
     wanted = given.gradients(reference, [torch.ones_like(one) for one in reference])
@@ -297,8 +247,8 @@ def test_what_stands_behind_the_end_has_no_effect(generator: torch.Generator) ->
 
 def test_the_inputs_stay_as_they_were(generator: torch.Generator) -> None:
     given = problem(CELLS["peephole"], SMALL, generator)
-    _compiled(given)
+    compiled(given)
     before = [tensor.detach().clone() for tensor in given.inputs]
     mine = given.run("llvm", sequences=True)
-    given.gradients(mine, _incoming(mine, generator))
+    given.gradients(mine, incoming(mine, generator))
     assert_same([tensor.detach() for tensor in given.inputs], before)

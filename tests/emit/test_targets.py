@@ -24,6 +24,7 @@ from holdfast.compiler.emit.target import TARGETS, host
 from holdfast.errors import BuildError
 from tests.emit.fresh import fresh
 from tests.emit.problems import Problem, problem
+from tests.emit.user_cells import CORE
 from tests.helpers import Shape, assert_same
 
 KINDS = (torch.float32, torch.float64)
@@ -53,7 +54,7 @@ def _combinations() -> list[Any]:
     every = [
         (target, cell, mode, dtype, H)
         for target in TARGETS
-        for cell in CELLS
+        for cell in CORE
         for mode in emit.MODES
         for dtype in KINDS
         for H in UNITS
@@ -166,7 +167,7 @@ def _runs() -> list[Any]:
         pytest.param(
             cell, size, id=f"{name}-{size}", marks=() if (name, size) in OFTEN else pytest.mark.slow
         )
-        for name, cell in CELLS.items()
+        for name, cell in ((name, CELLS[name]) for name in CORE)
         for size in (SMALL, WIDE)
     ]
 

@@ -25,7 +25,7 @@ from holdfast.compiler.vary import Variation, vary
 from holdfast.errors import CellError
 from holdfast.nn import operators
 from tests.emit.problems import Problem, noise_of, problem, variations
-from tests.emit.user_cells import ALL_CELLS
+from tests.emit.user_cells import ALL_CELLS, CORE
 from tests.helpers import SIZES, Shape, assert_same
 
 KINDS = (torch.float32, torch.float64)
@@ -109,7 +109,7 @@ def _some(*cells: str) -> list[Any]:
     ]
 
 
-SOME = pytest.mark.parametrize(("base", "options"), _some(*CELLS))
+SOME = pytest.mark.parametrize(("base", "options"), _some(*CORE))
 
 
 def _incoming(outputs: list[Tensor], generator: torch.Generator) -> list[Tensor]:

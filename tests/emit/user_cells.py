@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from holdfast import (
     Cell,
     absolute,
@@ -120,6 +124,13 @@ def lagging(i, g, c, p, h, x):
     return tanh(new + 0.5 * h.lag(2)), [new, 0.5 * c[1] + c[0].lag(2)]
 
 
+@cell(gates={"a": "W x + R h + b", "n": "R h", "m": "R h + b"}, state="s")
+def calling(a, n, m, s):
+    """Gates without an input, called on a state as it was and on what another one gave."""
+    a = tanh(a)
+    return tanh(0.5 * n(s) + m(n(s) * a)), 0.5 * s + a
+
+
 USER_CELLS: dict[str, Cell] = {
     one.name: one
     for one in (
@@ -135,8 +146,26 @@ USER_CELLS: dict[str, Cell] = {
         bare,
         given,
         lagging,
+        calling,
     )
 }
 
-ALL_CELLS: dict[str, Cell] = {**CELLS, **USER_CELLS}
-"""The catalogue, so that a new cell is tested on arrival, and the cells above."""
+CORE = ("coupled", "gru", "gru_2014", "lstm", "lstm_1997", "peephole", "rnn", "rnn_relu")
+"""Cells of the catalogue that every test runs."""
+
+ALL_CELLS: dict[str, Cell] = {**{name: CELLS[name] for name in CORE}, **USER_CELLS}
+"""These, and the cells above: together they hold all that the language can say."""
+
+OTHERS: dict[str, Cell] = {name: one for name, one in CELLS.items() if name not in CORE}
+"""The rest of the catalogue: few quick tests (`test_catalogue.py`); all the others are slow."""
+
+EVERY_CELL: list[Any] = [
+    *(pytest.param(one, id=name) for name, one in ALL_CELLS.items()),
+    *(pytest.param(one, id=name, marks=pytest.mark.slow) for name, one in OTHERS.items()),
+]
+"""Parameters of a test that takes a cell."""
+
+CATALOGUE: list[Any] = [
+    name if name in CORE else pytest.param(name, marks=pytest.mark.slow) for name in CELLS
+]
+"""Parameters of a test that takes the name of a cell of the catalogue."""

@@ -20,7 +20,8 @@ from tests.graph.test_graph import EXPRESSIONS, Expression, build
 from tests.graph.walk import Leaves, evaluate, random_leaves, results
 from tests.helpers import assert_same
 
-CELL = pytest.mark.parametrize("cell", ALL_CELLS.values(), ids=lambda cell: cell.name)
+EVERY = {**ALL_CELLS, **CELLS}
+CELL = pytest.mark.parametrize("cell", EVERY.values(), ids=lambda cell: cell.name)
 
 
 def _backward(cell: Cell) -> Graph:

@@ -15,6 +15,7 @@ from holdfast.cells import CELLS
 from holdfast.errors import DiagnosisWarning
 from holdfast.lens import Direction
 from holdfast.nn import GRU, LSTM, RNN, Recurrent
+from tests.emit.user_cells import CATALOGUE
 from tests.helpers import assert_same, unequal_
 
 F64 = torch.float64
@@ -379,7 +380,7 @@ def test_dead_units_have_the_same_value_throughout(generator: torch.Generator) -
     assert _only(layer, _random(generator, 1, 1, 3)).dead_units == {"h": ()}
 
 
-@pytest.mark.parametrize("name", sorted(CELLS))
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_every_cell_of_the_catalogue(name: str, generator: torch.Generator) -> None:
     layer = Recurrent(name, 3, 5, num_layers=2, bidirectional=True, dtype=F64)
     unequal_(layer, generator)

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from holdfast.cells import CELLS
 from holdfast.nn import LSTM, Recurrent
+from tests.emit.user_cells import CATALOGUE
 from tests.helpers import assert_same, unequal_
 from tests.use.layers import drawn, initial, observed, target, tensors
 
@@ -70,7 +71,7 @@ class Alone(torch.nn.Module):
         return alone(self.layer, x, self.lengths, hx)
 
 
-@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize("cell", CATALOGUE)
 @pytest.mark.parametrize("lengths", [[1, 5, 3], [0, 4, 2]], ids=str)
 @pytest.mark.parametrize(
     ("name", "two_way"),

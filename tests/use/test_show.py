@@ -9,6 +9,7 @@ import pytest
 from holdfast.cells import CELLS
 from holdfast.cli import main
 from holdfast.compiler.build import STAGES
+from holdfast.show import catalogue
 
 OWN = """from __future__ import annotations
 from holdfast import cell, tanh
@@ -21,12 +22,21 @@ number = 3
 """
 
 
-def test_cells_lists_every_cell_with_its_states(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_lists_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cells"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["cell", "states", "I=H=128", "time"]
     assert [line.split()[0] for line in lines] == list(CELLS)
-    assert lines[0].split()[1:3] == ["h", "c"]
-    assert all(CELLS[line.split()[0]].doc.splitlines()[0] in line for line in lines)
+    for line, one in zip(lines, CELLS.values(), strict=True):
+        states = ["h", *one.states]
+        assert line.split()[1 : 1 + len(states)] == states
+        assert line.endswith(one.doc.splitlines()[0].removesuffix("."))
+
+
+def test_cells_shows_how_long_each_takes_where_that_is_known() -> None:
+    lines = {line.split()[0]: line.split() for line in catalogue({"gru": 0.875}).splitlines()}
+    assert lines["gru"][1:4] == ["h", "98,816", "0.88"]
+    assert lines["lstm"][1:5] == ["h", "c", "131,584", "-"]
 
 
 EXPECTED = {
@@ -65,7 +75,7 @@ def test_show_of_a_cell_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("lsmt", "there is no cell `lsmt`; the catalogue has lstm"),
+        ("lsmt", "there is no cell `lsmt`; the catalogue has coupled"),
         ("mine.py:other", "mine.py has nothing named `other`"),
         ("mine.py:number", "mine.py has a int named `number`"),
         ("away.py:own", "there is no file away.py"),

@@ -19,6 +19,7 @@ from holdfast.cells import CELLS
 from holdfast.compiler.vary import Variation, vary
 from holdfast.errors import CellError
 from holdfast.nn import GRUCell, LSTMCell, Recurrent, RecurrentCell, RNNCell
+from tests.emit.user_cells import CATALOGUE
 from tests.helpers import SHAPES, Shape, assert_same, unequal_
 from tests.use.layers import drawn, observed, target
 
@@ -131,7 +132,7 @@ def test_one_step_of_a_layer(shape: Shape, generator: torch.Generator) -> None:
     _assert_one_step_of_a_layer(module, shape.B, generator)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_one_step_of_a_layer_with_any_cell(name: str, generator: torch.Generator) -> None:
     module = RecurrentCell(name, 5, 10, dtype=torch.float64)
     _assert_one_step_of_a_layer(module, 4, generator)

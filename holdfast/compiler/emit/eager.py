@@ -308,6 +308,8 @@ def gates(
         }
         if accumulator.inner:
             del terms["h"]
+            if not accumulator.x:
+                terms["x"] = input_part.new_zeros(x.shape[0], hidden_size)
         first, *others = terms.values()
         kind = "affine" if accumulator.inner else "gate"
         sums[kind, accumulator.leaf] = sum(others, first)
