@@ -14,7 +14,9 @@ from holdfast import nn as nn
 from holdfast.compiler.cell import Cell as Cell
 from holdfast.compiler.cell import cell as cell
 from holdfast.compiler.ops import absolute as absolute
+from holdfast.compiler.ops import cos as cos
 from holdfast.compiler.ops import exp as exp
+from holdfast.compiler.ops import floor as floor
 from holdfast.compiler.ops import hard_sigmoid as hard_sigmoid
 from holdfast.compiler.ops import hard_tanh as hard_tanh
 from holdfast.compiler.ops import log as log
@@ -22,12 +24,15 @@ from holdfast.compiler.ops import maximum as maximum
 from holdfast.compiler.ops import mean as mean
 from holdfast.compiler.ops import minimum as minimum
 from holdfast.compiler.ops import normalize as normalize
+from holdfast.compiler.ops import real as real
 from holdfast.compiler.ops import relu as relu
 from holdfast.compiler.ops import sigmoid as sigmoid
+from holdfast.compiler.ops import sin as sin
 from holdfast.compiler.ops import softplus as softplus
 from holdfast.compiler.ops import sqrt as sqrt
 from holdfast.compiler.ops import square as square
 from holdfast.compiler.ops import tanh as tanh
+from holdfast.compiler.ops import turn as turn
 from holdfast.compiler.ops import where as where
 from holdfast.lens.diagnose import diagnose as diagnose
 
@@ -38,8 +43,10 @@ __all__ = [
     "absolute",
     "cell",
     "cells",
+    "cos",
     "diagnose",
     "exp",
+    "floor",
     "hard_sigmoid",
     "hard_tanh",
     "log",
@@ -48,11 +55,14 @@ __all__ = [
     "minimum",
     "nn",
     "normalize",
+    "real",
     "relu",
     "sigmoid",
+    "sin",
     "softplus",
     "sqrt",
     "square",
     "tanh",
+    "turn",
     "where",
 ]

@@ -16,6 +16,8 @@ from functools import cached_property
 from typing import Any
 
 from holdfast.compiler.graph import Graph, Step
+from holdfast.compiler.ops import OPS
+from holdfast.compiler.tie import Tie, rows
 from holdfast.compiler.trace import (
     Accumulator,
     Gate,
@@ -26,6 +28,9 @@ from holdfast.compiler.trace import (
     trace,
 )
 from holdfast.errors import CellError, Place
+
+PARTS = {"weight_ih": "x", "weight_hh": "h", "bias_ih": "bias_ih", "bias_hh": "bias_hh"}
+"""Parameters that hold the rows of all gates, and the part of a gate that each is."""
 
 FULL = "W x + R h + b"
 """The terms of a gate that declares none."""
@@ -54,6 +59,8 @@ class Cell:
     """The mask on the h that R multiplies; empty where there is none."""
     initial: tuple[tuple[str, float], ...] = ()
     """Per-unit weights that begin with a number, and it."""
+    ties: tuple[tuple[str, Tie], ...] = ()
+    """Gates whose rows are not all their own, and how those are made."""
     inputs: tuple[str, ...] = ()
     """What a step is given unit by unit: `x`, the layer's input, and further sequences."""
     program: tuple[tuple[Step, ...], tuple[int, ...]] = field(init=False, repr=False)
@@ -90,6 +97,51 @@ class Cell:
         """States that only carry others on, for their lags."""
         return tuple(name for name in self.states if re.search(r"_lag\d+$", name))
 
+    def stored(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what a layer keeps: `shapes` without the rows that ties make.
+
+        >>> from holdfast.cells import lstm
+        >>> lstm.stored(3, 5) == lstm.shapes(3, 5)
+        True
+
+        Errors: `CellError` for a hidden size that pairs or ties cannot have.
+        """
+        if self.paired and hidden_size % 2:
+            raise CellError(
+                f"the cell {self.name} has units in pairs, so H must be even, got {hidden_size}"
+            )
+        shapes = self.shapes(input_size, hidden_size)
+        for name, part in PARTS.items():
+            if name in shapes:
+                count = sum(kept for _, kept in self.split(part, hidden_size))
+                shapes[name] = (count, *shapes[name][1:])
+        return shapes
+
+    def measure(self, parameters: Mapping[str, Any]) -> tuple[int, int]:
+        """I and H of parameters with these shapes; I is 0 where no matrix multiplies the input."""
+        for name in ("weight_ih", "weight_hh"):
+            count = sum(getattr(acc, PARTS[name]) for acc in self.accumulators)
+            if count:
+                shape = parameters[name].shape
+                return (shape[1] if name == "weight_ih" else 0), shape[0] // count
+        raise CellError(f"the cell {self.name} has no matrix")
+
+    def split(self, part: str, hidden_size: int) -> list[tuple[Accumulator, int]]:
+        """The affine sums that have a part (`x`, `h`, `bias_ih`, `bias_hh`), and how many rows of
+        the parameter each has for its own."""
+        ties = dict(self.ties)
+        return [
+            (acc, len(set(rows(tie, hidden_size))) if not (tie and tie.source) else 0)
+            for acc in self.accumulators
+            if getattr(acc, part)
+            for tie in (ties.get(acc.gate),)
+        ]
+
+    @property
+    def paired(self) -> bool:
+        """Whether units come in pairs, so that H must be even."""
+        return any(node.op in OPS and OPS[node.op].pairs for node in self.graph.nodes())
+
     def column(self, name: str, width: int, input_size: int, hidden_size: int) -> int:
         """Where what a step is given under a name begins in a row of the input.
 
@@ -124,15 +176,15 @@ class Cell:
         >>> lstm.shapes(3, 5)["weight_ih"]
         (20, 3)
         """
-        rows = {
+        heights = {
             part: sum(getattr(acc, part) for acc in self.accumulators) * hidden_size
             for part in ("x", "h", "bias_ih", "bias_hh")
         }
         shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (rows["x"], input_size),
-            "weight_hh": (rows["h"], hidden_size),
-            "bias_ih": (rows["bias_ih"],),
-            "bias_hh": (rows["bias_hh"],),
+            "weight_ih": (heights["x"], input_size),
+            "weight_hh": (heights["h"], hidden_size),
+            "bias_ih": (heights["bias_ih"],),
+            "bias_hh": (heights["bias_hh"],),
         }
         shapes = {name: shape for name, shape in shapes.items() if shape[0]}
         return shapes | dict.fromkeys(self.weights, (hidden_size,))
@@ -168,6 +220,7 @@ def cell(
     state: str = "",
     weights: str | Mapping[str, float | None] = "",
     inputs: str = "",
+    ties: Mapping[str, Tie] | None = None,
 ) -> Callable[[Callable[..., Any]], Cell]:
     """Define a recurrent cell from its mathematics for one unit and one time step.
 
@@ -196,6 +249,7 @@ def cell(
             a layer begins with, None for random ones.
         inputs: names of further sequences that are given unit by unit, `[T, B, H]` each: the memory
             of the layer below, the time of a step.
+        ties: gates whose rows are not all their own, by name: `shared(2)` or `permuted("r", 1)`.
 
     Errors: `CellError` with the file and line, for what the language cannot say.
     """
@@ -204,6 +258,11 @@ def cell(
         place = definition_place(function)
         series: dict[str, tuple[str, ...]] = {}
         declared = _parse_gates(gates, series, place)
+        sees_x = "x" in inspect.signature(function).parameters
+        if not sees_x and not any(gate.input for gate in declared):
+            raise CellError(
+                "no gate has the term `W x`, so the cell would not see its input", place
+            )
         numbers = dict.fromkeys(weights.split()) if isinstance(weights, str) else weights
         states, units, given = (
             tuple(_expand(names, series)) for names in (state.split(), numbers, inputs.split())
@@ -225,6 +284,7 @@ def cell(
             function,
             traced,
             initial=initial,
+            ties=_check_ties(ties or {}, named, place),
             inputs=traced.inputs,
         )
 
@@ -247,14 +307,11 @@ def _parse_gates(
 ) -> tuple[Gate, ...]:
     named = gates.split() if isinstance(gates, str) else list(gates)
     terms = dict.fromkeys(named, FULL) if isinstance(gates, str) else gates
-    parsed = tuple(
+    return tuple(
         _parse_gate(member, terms[name], place)
         for name in named
         for member in _expand([name], series)
     )
-    if not any(gate.input for gate in parsed):
-        raise CellError("no gate has the term `W x`, so the cell would not see its input", place)
-    return parsed
 
 
 def _parse_gate(name: str, text: str, place: Place | None) -> Gate:
@@ -340,6 +397,18 @@ def _check_arguments(
             f"def {function.__name__}({', '.join([*arguments, missing[0]])})",
             place,
         )
+
+
+def _check_ties(
+    ties: Mapping[str, Tie], gates: list[str], place: Place | None
+) -> tuple[tuple[str, Tie], ...]:
+    for name, tie in ties.items():
+        for gate in (name, tie.source or name):
+            if gate not in gates:
+                raise CellError(f"ties: there is no gate `{gate}`; declare it in gates=", place)
+        if tie.source in ties or tie.source == name:
+            raise CellError(f"ties: the gate `{tie.source}` has tied rows itself", place)
+    return tuple(ties.items())
 
 
 def _check_used(

@@ -53,7 +53,8 @@ class Node:
         self.name = name
         self.value = value
         self.place = place
-        same = bool(inputs) and op not in PRODUCTS and all(node.uniform for node in inputs)
+        alone = op not in PRODUCTS and not (op in OPS and OPS[op].pairs)
+        same = bool(inputs) and alone and all(node.uniform for node in inputs)
         self.uniform = op in ("mean", "const") or same
         """Whether all units of a row have the same value."""
 
@@ -337,6 +338,8 @@ class Builder:
         """The operation on nodes and numbers, simplified where that changes no value."""
         inputs = tuple(self._as_node(op, value) for value in _known_condition(op, values))
         self._check_kinds(op, inputs)
+        if OPS[op].pairs and inputs[0].op == "const":
+            raise CellError(f"{op} of a number; a number is no pair of units", self.locate())
         if all(node.op == "const" for node in inputs):
             return self.const(OPS[op].fold(*(node.value for node in inputs)))
         if OPS[op].commutes and inputs[0].index > inputs[1].index:

@@ -36,6 +36,8 @@ class Op:
     boolean: bool = False
     """The result is a condition: it may only be an input of `where`."""
     commutes: bool = False
+    pairs: bool = False
+    """The result of a unit depends on its neighbor: units 0 and 1, 2 and 3 ... are pairs."""
 
 
 def apply(name: str, *values: Value) -> Any:
@@ -177,6 +179,52 @@ def where(condition: Any, x: Value, y: Value) -> Any:
     return apply("where", condition, x, y)
 
 
+def floor(x: Value) -> Any:
+    """The largest whole number that is not above x; it has no gradient.
+
+    >>> floor(-1.5)
+    -2.0
+    """
+    return apply("floor", x)
+
+
+def sin(x: Value) -> Any:
+    """The sine of x in radians.
+
+    >>> sin(0.0)
+    0.0
+
+    Compiled, it is as accurate as the format for |x| up to 10,000, and loses digits beyond.
+    """
+    return apply("sin", x)
+
+
+def cos(x: Value) -> Any:
+    """The cosine of x in radians; accurate where `sin` is.
+
+    >>> cos(0.0)
+    1.0
+    """
+    return apply("cos", x)
+
+
+def turn(x: Value) -> Any:
+    """Each pair of units (a, b) as (-b, a): turned by 90 degrees, or multiplied by i.
+
+    With a third and fourth unit (c, d) and so on: H must be even. `cos(u) * x + sin(u) * turn(x)`
+    turns every pair by the angle u.
+    """
+    return apply("turn", x)
+
+
+def real(x: Value) -> Any:
+    """Each pair of units (a, b) as (a, 0): the real part, where pairs are complex numbers.
+
+    H must be even. `real(x) + turn(real(x))` has a in both units.
+    """
+    return apply("real", x)
+
+
 def mean(x: Value) -> Any:
     """The mean over the H units of a row: the one operation that looks at other units.
 
@@ -225,6 +273,16 @@ def _guard(function: Callable[[float], float], below: float) -> Callable[[float]
     return folded
 
 
+def _flat(d: Any, y: Any, x: Any) -> tuple[None]:
+    """The derivative of steps: none."""
+    return (None,)
+
+
+def _turning(function: Callable[[float], float]) -> Callable[[float], float]:
+    """The function, with NaN at infinity, where Python would raise."""
+    return lambda x: math.nan if math.isinf(x) else function(x)
+
+
 def _fold_div(x: float, y: float) -> float:
     if y != 0.0:
         return x / y
@@ -253,6 +311,10 @@ def _fold_sigmoid(x: float) -> float:
 
 def _fold_softplus(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def _alone(x: float) -> float:
+    raise ValueError("a number is no pair of units; turn and real take symbols")
 
 
 def _compare(name: str, infix: str, fold: Callable[[Any, Any], bool], commutes: bool = False) -> Op:
@@ -304,6 +366,11 @@ _TABLE = (
         lambda d, z, c, x, y: (None, where(c, d, 0.0), where(c, 0.0, d)),
     ),
     Op("mean", 1, 30, lambda x: x, lambda d, y, x: (apply("mean", d),)),
+    Op("floor", 1, 1, lambda x: float(math.floor(x)) if math.isfinite(x) else x, _flat),
+    Op("sin", 1, 18, _turning(math.sin), lambda d, y, x: (d * cos(x),)),
+    Op("cos", 1, 18, _turning(math.cos), lambda d, y, x: (-(d * sin(x)),)),
+    Op("turn", 1, 2, _alone, lambda d, y, x: (-turn(d),), pairs=True),
+    Op("real", 1, 1, _alone, lambda d, y, x: (real(d),), pairs=True),
     _compare("lt", "<", lambda x, y: x < y),
     _compare("le", "<=", lambda x, y: x <= y),
     _compare("gt", ">", lambda x, y: x > y),

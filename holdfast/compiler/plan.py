@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from holdfast.compiler.choose import choose
 from holdfast.compiler.differentiate import differentiate
 from holdfast.compiler.graph import Graph, Node, reach
 from holdfast.compiler.naming import describe, name_nodes, spell
@@ -195,11 +196,6 @@ def _recomputed(wanted: Iterable[Node], known: frozenset[Node]) -> tuple[Node, .
     return tuple(node for node in reach(wanted, stop=known) if node not in known)
 
 
-def _cost(wanted: Iterable[Node], saved: frozenset[Node], free: frozenset[Node]) -> int:
-    total = sum(_keeping(node) for node in saved)
-    return total + sum(_again(node) for node in _recomputed(wanted, saved | free))
-
-
 def _keeping(node: Node) -> int:
     """The cost of keeping a value; one that all units share is a single number a row."""
     return 1 if node.uniform else SAVE_COST
@@ -211,35 +207,17 @@ def _again(node: Node) -> int:
 
 
 def _choose(wanted: frozenset[Node], free: frozenset[Node]) -> frozenset[Node]:
-    """The cheapest set to keep: improve by dropping one, or by swapping one for another."""
+    """The cheapest set to keep."""
     candidates = [node for node in reach(wanted, stop=free) if node not in free]
-    candidates = [node for node in candidates if not node.boolean]
-    saved = frozenset(node for node in candidates if node in wanted or node.op == "gate")
-    best = _cost(wanted, saved, free)
-    improved = True
-    while improved:
-        improved = False
-        for trial in _neighbors(saved, candidates):
-            cost = _cost(wanted, trial, free)
-            if cost < best:
-                saved, best, improved = trial, cost, True
-                break
-    return saved
-
-
-def _neighbors(saved: frozenset[Node], candidates: list[Node]) -> Iterable[frozenset[Node]]:
-    ordered = sorted(saved, key=lambda node: node.index)
-    for node in ordered:
-        yield saved - {node}
-    for node in candidates:
-        if node not in saved:
-            yield saved | {node}
-            for old in ordered:
-                yield saved - {old} | {node}
-    for position, first in enumerate(ordered):
-        for second in ordered[position + 1 :]:
-            for node in candidates:
-                yield saved - {first, second} | {node}
+    return frozenset(
+        choose(
+            candidates,
+            [node for node in candidates if node in wanted],
+            lambda node: node.inputs,
+            lambda node: _IMPOSSIBLE if node.boolean else _keeping(node),
+            _again,
+        )
+    )
 
 
 def _reasons(

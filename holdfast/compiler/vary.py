@@ -151,6 +151,7 @@ class _Rewriter:
             tuple(self.masks),
             RECURRENT if operand is not None and not self.variation.diagonal else "",
             self.base.initial,
+            self.base.ties,
             self.base.inputs,
         )
 

@@ -35,11 +35,13 @@ def widen(
     matrix = parameters.pop("weight_x", None)
     if not cell.inputs:
         return x
-    parts = [x] if matrix is None else [x, functional.linear(x, matrix)]
+    multiplied = any(acc.x for acc in cell.accumulators)
+    parts = [x] if multiplied or matrix is None else []
+    parts += [] if matrix is None else [functional.linear(x, matrix)]
     for name in cell.inputs:
         if name != "x":
             parts.append(extra[name].expand(*x.shape[:-1], units))
-    return torch.cat(parts, -1) if len(parts) > 1 else x
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 
 def as_extra(

@@ -76,8 +76,8 @@ def forget_bias_(layer: Recurrent, value: float = 1.0) -> None:
     Errors: `ValueError` where there is no gate f, or it has no bias.
     Source: Gers, Schmidhuber & Cummins 2000; Jozefowicz et al. 2015.
     """
-    for parameters in _directions(layer):
-        _set_bias(layer, parameters, "f", value)
+    for units, parameters in _directions(layer):
+        _set_bias(layer, parameters, units, "f", value)
 
 
 @torch.no_grad()
@@ -91,12 +91,11 @@ def chrono_(layer: Recurrent, longest: int, generator: torch.Generator | None = 
     """
     if longest < 2:
         raise ValueError(f"longest should be at least 2 steps, got: {longest}")
-    for parameters in _directions(layer):
-        like = parameters["weight_ih"]
-        units = like.shape[0] // sum(acc.x for acc in layer.varied.accumulators)
-        times = like.new_empty(units).uniform_(1, longest - 1, generator=generator)
-        _set_bias(layer, parameters, "f", times.log())
-        _set_bias(layer, parameters, "i", -times.log())
+    for units, parameters in _directions(layer):
+        times = next(iter(parameters.values())).new_empty(units)
+        times.uniform_(1, longest - 1, generator=generator)
+        _set_bias(layer, parameters, units, "f", times.log())
+        _set_bias(layer, parameters, units, "i", -times.log())
 
 
 @torch.no_grad()
@@ -114,26 +113,31 @@ def orthogonal_(
     Errors: `ValueError` where the recurrence has no matrix.
     Source: Saxe, McClelland & Ganguli 2014.
     """
-    for parameters in _directions(layer):
+    heads = layer.options.heads
+    for units, parameters in _directions(layer):
         if "weight_hh" not in parameters:
             raise ValueError(f"orthogonal_: the recurrence of {layer.mode} has no matrix weight_hh")
         weight = parameters["weight_hh"]
-        rows = weight.shape[0] // sum(acc.h for acc in layer.varied.accumulators)
-        for block in weight.split(rows // layer.options.heads):
+        kept = [rows // heads for _, rows in layer.varied.split("h", units) for _ in range(heads)]
+        for block in weight.split(kept):
             nn.init.orthogonal_(block, gain, generator=generator)
 
 
-def _directions(layer: Recurrent) -> Iterator[Mapping[str, Tensor]]:
-    """The parameters of each layer and direction; refused where writing to them is in vain."""
+def _directions(layer: Recurrent) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
+    """H and parameters of each layer and direction; refused where writing to them is in vain."""
     for index, names in enumerate(layer._described.cells):
         for name in names.values():
             if is_parametrized(layer, name):
                 raise ValueError(f"{name} is parametrized; initialize it before that")
-        yield layer._parameters_at(index)
+        yield layer._described.units[next(iter(names.values()))], layer._parameters_at(index)
 
 
 def _set_bias(
-    layer: Recurrent, parameters: Mapping[str, Tensor], gate: str, total: float | Tensor
+    layer: Recurrent,
+    parameters: Mapping[str, Tensor],
+    units: int,
+    gate: str,
+    total: float | Tensor,
 ) -> None:
     """Give the first bias of a gate the total, and 0 to the others."""
     cell, varied = layer.cell, layer.varied
@@ -142,10 +146,10 @@ def _set_bias(
         raise ValueError(f"the cell {cell.name} has no gate {gate} for a bias; it has {names}")
     found = []
     for name in ("bias_ih", "bias_hh"):
-        members = [acc for acc in varied.accumulators if getattr(acc, name)]
         if name in parameters:
-            parts = parameters[name].chunk(len(members))
-            found += [p for p, acc in zip(parts, members, strict=True) if acc.gate == gate]
+            members = varied.split(name, units)
+            parts = parameters[name].split([rows for _, rows in members])
+            found += [p for p, (acc, _) in zip(parts, members, strict=True) if acc.gate == gate]
     own = {name for one in cell.gates for name in one.lowered}
     own |= set(varied.weights) - set(cell.weights)
     names = (f"bias_{gate}", f"b_{gate}", f"bias_hh_{gate}", f"b_hh_{gate}")

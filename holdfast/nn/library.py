@@ -146,7 +146,7 @@ def _train_fake(
 ) -> list[Tensor]:
     cell = _cell(others[-1])
     projected = len(parameters) > len(names(cell, bias))
-    hidden_size = parameters[0].shape[0] // sum(acc.x for acc in cell.accumulators)
+    _, hidden_size = cell.measure(_named(cell, bias, parameters))
     rows = x.shape[0] * x.shape[1] if x.dim() == 3 else x.shape[0]
     saved = x.new_empty((rows, passes.saved_width(cell, hidden_size, projected)))
     sequences = (x.new_empty((*x.shape[:-1], state.shape[1])) for state in states)

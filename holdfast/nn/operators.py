@@ -29,7 +29,7 @@ from holdfast.nn.tracing import untraced
 
 def select(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str, str]:
     """The target that will run, `llvm` or `eager`, and the reason."""
-    weight = parameters["weight_ih"]
+    weight = next(iter(parameters.values()))
     if "weight_hr" in parameters and cell.operand:
         return "eager", "a mask on a projected h is not compiled yet"
     for name, tensor in (("the input", x), ("the weights", weight)):
@@ -40,7 +40,7 @@ def select(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str
             return "eager", f"{name} are {kind}; compiled are float32 and float64"
     if x.dtype != weight.dtype:
         return "eager", f"the input is {x.dtype}, the weights are {weight.dtype}"
-    if weight.shape[1] == 0:
+    if "weight_ih" in parameters and parameters["weight_ih"].shape[1] == 0:
         return "eager", "there are no input features"
     if x.shape[0] == 0:
         return "eager", "there are no steps"

@@ -81,7 +81,9 @@ def pack_forward(
     """W, R, biases and per-unit weights by the names of a forward kernel's slots."""
     pack, hidden = packer(x.dtype), sizes.hidden
     from_x = sum(acc.x for acc in cell.accumulators)
-    packed = {"weights_x": pack.gates(parameters["weight_ih"], from_x, cut)}
+    packed = {"weights_x": x}
+    if from_x:
+        packed["weights_x"] = pack.gates(parameters["weight_ih"], from_x, cut)
     packed["weights_h"] = packed["weights_x"]
     recurrent = parameters.get("weight_hh")
     if recurrent is not None:

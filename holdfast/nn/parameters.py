@@ -67,7 +67,7 @@ def _cell_shapes(
 ) -> dict[str, tuple[int, ...]]:
     units = sizes.hidden[layer]
     features = sizes.features(layer)
-    shapes = varied.shapes(features, units) | matrix_shape(varied, features, units)
+    shapes = varied.stored(features, units) | matrix_shape(varied, features, units)
     if not bias:
         shapes = {k: v for k, v in shapes.items() if k not in ("bias_ih", "bias_hh")}
     if sizes.projection:

@@ -141,21 +141,15 @@ def _sequences(call: Call) -> dict[str, Tensor]:
 
 
 def _hidden_size(call: Call) -> int:
-    return call.parameters["weight_ih"].shape[0] // _sums_of_x(call.cell)
-
-
-@cache
-def _sums_of_x(cell: Cell) -> int:
-    return sum(acc.x for acc in cell.accumulators)
+    return call.cell.measure(call.parameters)[1]
 
 
 def _sizes(call: Call) -> Sizes:
     """I, H, heads and P of a call."""
     recurrent, projection = (call.parameters.get(f"weight_h{end}") for end in "hr")
-    hidden_size, output = _hidden_size(call), call.h.shape[-1]
+    (inputs, hidden_size), output = call.cell.measure(call.parameters), call.h.shape[-1]
     width = 0 if projection is None else projection.shape[0]
     columns = output if recurrent is None else max(1, recurrent.shape[1])
-    inputs = call.parameters["weight_ih"].shape[1]
     given = call.x.shape[-1] - inputs
     return Sizes(inputs, hidden_size, max(1, output // columns), width, given)
 

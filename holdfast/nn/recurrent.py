@@ -23,6 +23,7 @@ from holdfast.nn.ragged import Rows, as_lengths, as_resets
 from holdfast.nn.randomness import INPUT, OUTPUT, Draws, Mode, as_draws
 from holdfast.nn.reference import refer, resolve
 from holdfast.nn.sizes import Sizes, each, pick
+from holdfast.nn.untie import untie
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +184,7 @@ class Recurrent(nn.Module):
 
     def _selection(self, index: int) -> tuple[str, str]:
         parameters = self._parameters_at(index)
-        x = torch.zeros_like(parameters["weight_ih"][:1]).unsqueeze(0)  # [1, 1, I]
+        x = next(iter(parameters.values())).new_zeros(1, 1, 1)
         return operators.select(self.varied, x, parameters)
 
     def _parameters_at(self, index: int) -> dict[str, Tensor]:
@@ -321,7 +322,7 @@ class Recurrent(nn.Module):
         self, x: Tensor, initial: tuple[Any, ...] | None, batch: int, packed: bool
     ) -> tuple[Tensor, tuple[Any, ...] | None, bool]:
         """Checked input and initial states in the dtype of the weights; is autocast on?"""
-        weight = getattr(self, self._described.cells[0]["weight_ih"])
+        weight = getattr(self, next(iter(self._described.shapes)))
         kind = x.device.type
         casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         checks.check_input(x, self.input_size, weight, packed=packed, casts=casts)
@@ -399,9 +400,11 @@ class Recurrent(nn.Module):
         rows, draws = call.rows, call.draws
         backward = index % self._directions == 1
         parameters = self._parameters_at(index)
-        x = widen(self.varied, x, parameters, call.extra, self._sizes.hidden[self._layer(index)])
+        units = self._sizes.hidden[self._layer(index)]
+        x = widen(self.varied, x, parameters, call.extra, units)
         if draws is not None and draws.weights is not None:
             parameters["weight_hh"] = draws.weight(parameters["weight_hh"], index)
+        parameters = untie(self.varied, parameters, units)
         learned = tuple(getattr(self, name) for name in self._described.starts[index])
         resets = None
         if call.resets is not None:

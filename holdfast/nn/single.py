@@ -14,6 +14,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.nn import checks, operators
 from holdfast.nn.given import as_extra, matrix_shape, widen
 from holdfast.nn.reference import refer, resolve
+from holdfast.nn.untie import untie
 
 
 class RecurrentCell(nn.Module):
@@ -62,7 +63,7 @@ class RecurrentCell(nn.Module):
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias
-        shapes = self.cell.shapes(input_size, hidden_size)
+        shapes = self.cell.stored(input_size, hidden_size)
         shapes |= matrix_shape(self.cell, input_size, hidden_size)
         self._names = tuple(shapes)
         for name, shape in shapes.items():
@@ -93,7 +94,7 @@ class RecurrentCell(nn.Module):
 
     def _selection(self) -> tuple[str, str]:
         weights = self._weights()
-        x = torch.zeros_like(weights["weight_ih"][:1]).unsqueeze(0)  # [1, 1, I]
+        x = next(iter(weights.values())).new_zeros(1, 1, 1)
         return operators.select(self.cell, x, weights)
 
     def _weights(self) -> dict[str, Tensor]:
@@ -127,7 +128,7 @@ class RecurrentCell(nn.Module):
         weights = self._weights()
         kind = x.device.type
         casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-        weight = weights["weight_ih"]
+        weight = next(iter(weights.values()))
         _check("input", x, self.input_size, weight, casts)
         x = x.to(weight.dtype)
         if hx is None:
@@ -138,6 +139,7 @@ class RecurrentCell(nn.Module):
         rows = {k: v if batched else v.unsqueeze(0) for k, v in (extra or {}).items()}
         given = as_extra(self.cell, rows, x, turned=False, batched=True)
         x = widen(self.cell, x, weights, given, self.hidden_size).unsqueeze(0)
+        weights = untie(self.cell, weights, self.hidden_size)
         backend, _ = operators.select(self.cell, x, weights)
         result = operators.run(backend, self.cell, x, weights, states[0], states[1:])
         new = (result.h, *result.states)

@@ -36,8 +36,10 @@ class Matrices:
 
     def gradients(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gradients of W and R by name."""
-        found = {"weight_ih": torch.empty_like(parameters["weight_ih"])}
-        self._fill(found["weight_ih"], "x", [(self.d_gates, self.x)])
+        found: dict[str, Tensor] = {}
+        if "weight_ih" in parameters:
+            found["weight_ih"] = torch.empty_like(parameters["weight_ih"])
+            self._fill(found["weight_ih"], "x", [(self.d_gates, self.x)])
         if "weight_hh" in parameters:
             result = found["weight_hh"] = torch.empty_like(parameters["weight_hh"])
             if runs(self.cell, "h"):
@@ -101,6 +103,8 @@ class Matrices:
 
     def input_gradient(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """The gradient of x, `[rows, I]`."""
+        if "weight_ih" not in parameters:
+            return self.d_gates.new_empty(self.d_gates.shape[0], 0)
         return self._through(self.d_gates, parameters["weight_ih"], "x")
 
     def first_gradient(self, recurrent: Tensor) -> Tensor:

@@ -16,9 +16,12 @@ from holdfast.compiler.differentiate import differentiate
 from holdfast.compiler.emit import eager
 from holdfast.compiler.graph import Builder, Graph, Node
 from holdfast.compiler.ops import OPS, Op
+from holdfast.errors import CellError
 from tests.graph.walk import evaluate
 from tests.helpers import assert_same
 
+WHOLE = [pytest.param(op, id=op.name) for op in OPS.values() if not op.pairs]
+SMOOTH = [pytest.param(op, id=op.name) for op in OPS.values() if op.derivative and not op.pairs]
 EVERY_OP = [pytest.param(op, id=op.name) for op in OPS.values()]
 DIFFERENTIABLE = [pytest.param(op, id=op.name) for op in OPS.values() if op.derivative]
 
@@ -29,13 +32,15 @@ CORNERS = {
     "abs": (0.0,),
     "hard_tanh": (-1.0, 1.0),
     "hard_sigmoid": (-3.0, 3.0),
+    "turn": (0.25,),
+    "real": (0.25,),
 }
-"""Where an operation has no derivative: there the choice must be PyTorch's."""
+"""Where an operation has no derivative, the choice must be PyTorch's; pairs need an even number."""
 
 
 def test_the_table_has_the_operations_that_are_promised() -> None:
     promised = "add sub mul div neg sigmoid tanh exp log sqrt relu abs max min where square"
-    promised += " softplus hard_sigmoid hard_tanh mean lt le gt ge eq ne"
+    promised += " softplus hard_sigmoid hard_tanh mean lt le gt ge eq ne floor sin cos turn real"
     assert set(promised.split()) == set(OPS)
 
 
@@ -61,7 +66,7 @@ def _arguments(op: Op, numbers: tuple[float, ...]) -> list[tuple[float | bool, .
     return list(itertools.product(numbers, repeat=op.arity))
 
 
-@pytest.mark.parametrize("op", EVERY_OP)
+@pytest.mark.parametrize("op", WHOLE)
 def test_fold_is_what_eager_computes(op: Op) -> None:
     arguments = _arguments(op, ORDINARY + EDGES)
     folded = torch.tensor([float(op.fold(*values)) for values in arguments], dtype=torch.float64)
@@ -124,7 +129,7 @@ def test_derivative_is_that_of_autograd(op: Op, generator: torch.Generator) -> N
     assert_same(_gradients(op, values, incoming), list(reference), f"derivative of {op.name}")
 
 
-@pytest.mark.parametrize("op", DIFFERENTIABLE)
+@pytest.mark.parametrize("op", SMOOTH)
 def test_derivative_is_that_of_finite_differences(op: Op) -> None:
     """Away from corners and ties, where a difference means something."""
     numbers = tuple(number for number in _domain(op) if number not in CORNERS.get(op.name, ()))
@@ -143,6 +148,18 @@ def test_derivative_is_that_of_finite_differences(op: Op) -> None:
         difference = (sides[0] - sides[1]) / (2 * width)
         error = (gradient - difference).abs() / (1 + difference.abs())
         assert error.max() < 1e-7, f"{op.name}, input {position}: {error.max():.2g} off"
+
+
+def test_pairs_are_complex_numbers() -> None:
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    assert eager.SPELLINGS["turn"](x).tolist() == [[-2.0, 1.0, -4.0, 3.0]]
+    assert eager.SPELLINGS["real"](x).tolist() == [[1.0, 0.0, 3.0, 0.0]]
+    with pytest.raises(ValueError, match="H must be even, got 3"):
+        eager.SPELLINGS["turn"](x[:, :3])
+    with pytest.raises(ValueError, match="a number is no pair"):
+        ops.turn(1.0)
+    with pytest.raises(CellError, match="turn of a number"):
+        Builder().apply("turn", (1.0,))
 
 
 def test_far_out_derivatives_are_finite() -> None:
@@ -169,6 +186,9 @@ def test_far_out_derivatives_are_finite() -> None:
         (ops.hard_tanh, "hard_tanh", 1),
         (ops.maximum, "max", 2),
         (ops.minimum, "min", 2),
+        (ops.floor, "floor", 1),
+        (ops.sin, "sin", 1),
+        (ops.cos, "cos", 1),
     ],
 )
 def test_a_public_function_is_its_row(function, name: str, arity: int) -> None:

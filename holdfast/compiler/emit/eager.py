@@ -6,7 +6,7 @@ the gradients to autograd. Every other target must give the same outputs, last s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,23 @@ from holdfast.compiler import noise as masks
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.graph import LEAVES
 from holdfast.compiler.noise import Noise
+
+
+def _pairs(x: Tensor) -> tuple[Tensor, Tensor]:
+    if x.shape[-1] % 2:
+        raise ValueError(f"units come in pairs here, so H must be even, got {x.shape[-1]}")
+    return x[..., 0::2], x[..., 1::2]
+
+
+def _turn(x: Tensor) -> Tensor:
+    first, second = _pairs(x)
+    return torch.stack([-second, first], -1).flatten(-2)
+
+
+def _real(x: Tensor) -> Tensor:
+    first, second = _pairs(x)
+    return torch.stack([first, torch.zeros_like(second)], -1).flatten(-2)
+
 
 SPELLINGS: dict[str, Callable[..., Any]] = {
     "add": lambda x, y: x + y,
@@ -41,6 +58,11 @@ SPELLINGS: dict[str, Callable[..., Any]] = {
     "hard_tanh": functional.hardtanh,
     "where": torch.where,
     "mean": lambda x: x.mean(-1, keepdim=True).expand_as(x) if x.dim() else x,
+    "floor": torch.floor,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "turn": _turn,
+    "real": _real,
     "lt": lambda x, y: x < y,
     "le": lambda x, y: x <= y,
     "gt": lambda x, y: x > y,
@@ -169,7 +191,7 @@ def _check(
 
 
 def _check_width(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> None:
-    widths = cell.widths(parameters["weight_ih"].shape[1], _hidden_size(cell, parameters))
+    widths = cell.widths(*cell.measure(parameters))
     if x.shape[-1] not in widths:
         expected = " or ".join(map(str, widths))
         raise ValueError(f"the input has {x.shape[-1]} features, expected {expected}")
@@ -213,7 +235,7 @@ def _restart(
 
 
 def _hidden_size(cell: Cell, parameters: Mapping[str, Tensor]) -> int:
-    return parameters["weight_ih"].shape[0] // sum(acc.x for acc in cell.accumulators)
+    return cell.measure(parameters)[1]
 
 
 def _steady_masks(
@@ -277,7 +299,7 @@ def given(
     cell: Cell, x: Tensor, parameters: Mapping[str, Tensor], hidden_size: int
 ) -> dict[tuple[str, str], Tensor]:
     """What the step is given unit by unit, `[B, H]` each."""
-    sizes = (x.shape[1], parameters["weight_ih"].shape[1], hidden_size)
+    sizes = (x.shape[1], cell.measure(parameters)[0], hidden_size)
     starts = {name: cell.column(name, *sizes) for name in cell.inputs}
     return {("input", name): x[:, n : n + hidden_size] for name, n in starts.items()}
 
@@ -290,9 +312,11 @@ def gates(
     Of a gate that is called only what does not depend on the operand, under the kind `affine`.
     """
     hidden_size = _hidden_size(cell, parameters)
-    weight = parameters["weight_ih"]
-    input_part = functional.linear(x[:, : weight.shape[1]], weight)
-    parts = {"x": iter(input_part.split(hidden_size, 1))}
+    parts: dict[str, Iterator[Tensor]] = {}
+    if "weight_ih" in parameters:
+        weight = parameters["weight_ih"]
+        input_part = functional.linear(x[:, : weight.shape[1]], weight)
+        parts["x"] = iter(input_part.split(hidden_size, 1))
     if "weight_hh" in parameters:
         recurrent_part = recur(operand, parameters["weight_hh"])
         parts["h"] = iter(recurrent_part.split(hidden_size, 1))
@@ -309,7 +333,7 @@ def gates(
         if accumulator.inner:
             del terms["h"]
             if not accumulator.x:
-                terms["x"] = input_part.new_zeros(x.shape[0], hidden_size)
+                terms["x"] = x.new_zeros(x.shape[0], hidden_size)
         first, *others = terms.values()
         kind = "affine" if accumulator.inner else "gate"
         sums[kind, accumulator.leaf] = sum(others, first)

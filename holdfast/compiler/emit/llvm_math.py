@@ -38,6 +38,12 @@ class Format:
     """(atanh(s) / s - 1) / s^2 as a polynomial in s^2 for s <= 1/3, highest power first."""
     tiny: float
     """Smallest normal number."""
+    half_pi: tuple[float, ...]
+    """pi / 2 as a sum, the first terms short enough for exact products with small integers."""
+    sin: tuple[float, ...]
+    """(sin(r) / r - 1) / r^2 as a polynomial in r^2 for |r| <= pi / 4, highest power first."""
+    cos: tuple[float, ...]
+    """(cos(r) - 1 + r^2 / 2) / r^4, likewise."""
 
     @property
     def itemsize(self) -> int:
@@ -61,6 +67,9 @@ FLOAT32 = Format(
     ),
     (0.13425749011418575, 0.1411830990265524, 0.20003780322455603, 0.33333320168349617),
     1.1754943508222875e-38,
+    (1.5703125, 4.837512969970703125e-4, 7.549789954891882e-8),
+    (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1),
+    (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2),
 )
 FLOAT64 = Format(
     "f64",
@@ -94,6 +103,23 @@ FLOAT64 = Format(
         0.3333333333333333,
     ),
     2.2250738585072014e-308,
+    (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624871116645580e-21),
+    (
+        1.58969099521155010221e-10,
+        -2.50507602534068634195e-8,
+        2.75573137070700676789e-6,
+        -1.98412698298579493134e-4,
+        8.33333333332248946124e-3,
+        -1.66666666666666324348e-1,
+    ),
+    (
+        -1.13596475577881948265e-11,
+        2.08757232129817482790e-9,
+        -2.75573143513906633035e-7,
+        2.48015872894767294178e-5,
+        -1.38888888888741095749e-3,
+        4.16666666666666019037e-2,
+    ),
 )
 
 
@@ -226,6 +252,41 @@ class VectorMath:
         tail = self.atanh_twice(b.fdiv(u, b.fadd(u, self.const(2.0))))
         return b.fadd(self.relu(x), tail)
 
+    def wave(self, x: Value, quarter: int) -> Value:
+        """The sine of x and a number of quarter turns"""
+        b, form = self.builder, self.form
+        magic = self.const(1.5 * 2.0**form.mantissa)
+        shifted = self.fma(x, self.const(2.0 / math.pi), magic)
+        n = b.fsub(shifted, magic)
+        r = x
+        for part in form.half_pi:
+            r = self.fma(n, self.const(-part), r)
+        z = b.fmul(r, r)
+        sine = self.fma(b.fmul(z, r), self.polynomial(form.sin, z), r)
+        tail = self.fma(b.fmul(z, z), self.polynomial(form.cos, z), self.const(1.0))
+        cosine = self.fma(z, self.const(-0.5), tail)
+        quarters = b.add(b.bitcast(shifted, self.integers), self.int_const(quarter))
+        zero = self.int_const(0)
+        odd = b.icmp_signed("!=", b.and_(quarters, self.int_const(1)), zero)
+        value = b.select(odd, cosine, sine)
+        below = b.icmp_signed("!=", b.and_(quarters, self.int_const(2)), zero)
+        return b.select(below, b.fneg(value), value)
+
+    def pairs(self, x: Value, other: Value, lanes: Callable[[int], int]) -> Value:
+        """Lanes of two vectors, in an order that is given by number."""
+        kind = ir.VectorType(ir.IntType(32), self.lanes)
+        order = ir.Constant(kind, [lanes(n) for n in range(self.lanes)])
+        return self.builder.shuffle_vector(x, other, order)
+
+    def turn(self, x: Value) -> Value:
+        """(a, b) as (-b, a) in each pair of lanes"""
+        minus = self.builder.fneg(x)
+        return self.pairs(x, minus, lambda n: n - 1 if n % 2 else self.lanes + n + 1)
+
+    def real(self, x: Value) -> Value:
+        """(a, b) as (a, 0) in each pair of lanes"""
+        return self.pairs(x, self.const(0.0), lambda n: self.lanes + n if n % 2 else n)
+
     def relu(self, x: Value) -> Value:
         """max(x, 0)"""
         zero = self.const(0.0)
@@ -277,6 +338,11 @@ SPELLINGS: dict[str, Callable[..., Value]] = {
     "hard_tanh": lambda m, x: m.clamp(x, -1.0, 1.0),
     "where": lambda m, c, x, y: m.builder.select(c, x, y),
     "mean": _swept,
+    "floor": lambda m, x: m.intrinsic("floor", x),
+    "sin": lambda m, x: m.wave(x, 0),
+    "cos": lambda m, x: m.wave(x, 1),
+    "turn": VectorMath.turn,
+    "real": VectorMath.real,
     "lt": lambda m, x, y: m.compare("<", x, y),
     "le": lambda m, x, y: m.compare("<=", x, y),
     "gt": lambda m, x, y: m.compare(">", x, y),
