@@ -15,6 +15,7 @@ from holdfast.compiler.cell import Cell as Cell
 from holdfast.compiler.cell import cell as cell
 from holdfast.compiler.ops import absolute as absolute
 from holdfast.compiler.ops import cos as cos
+from holdfast.compiler.ops import cumulate as cumulate
 from holdfast.compiler.ops import exp as exp
 from holdfast.compiler.ops import floor as floor
 from holdfast.compiler.ops import hard_sigmoid as hard_sigmoid
@@ -24,8 +25,10 @@ from holdfast.compiler.ops import maximum as maximum
 from holdfast.compiler.ops import mean as mean
 from holdfast.compiler.ops import minimum as minimum
 from holdfast.compiler.ops import normalize as normalize
+from holdfast.compiler.ops import peak as peak
 from holdfast.compiler.ops import real as real
 from holdfast.compiler.ops import relu as relu
+from holdfast.compiler.ops import remain as remain
 from holdfast.compiler.ops import sigmoid as sigmoid
 from holdfast.compiler.ops import sin as sin
 from holdfast.compiler.ops import softplus as softplus
@@ -44,6 +47,7 @@ __all__ = [
     "cell",
     "cells",
     "cos",
+    "cumulate",
     "diagnose",
     "exp",
     "floor",
@@ -55,8 +59,10 @@ __all__ = [
     "minimum",
     "nn",
     "normalize",
+    "peak",
     "real",
     "relu",
+    "remain",
     "sigmoid",
     "sin",
     "softplus",

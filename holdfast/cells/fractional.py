@@ -107,7 +107,7 @@ def memory_lstm_fixed(lags: int) -> Cell:
     def fractional_lstm_fixed(i, g, o, c, b_d):
         """MLSTMF, the MLSTM with one d for all steps, 25 lags: Zhao et al. 2020.
 
-        d = sigmoid(b_d) / 2;  c and h as in the MLSTM
+        d = sigmoid(b_d) / 2;  c as in the MLSTM;  h = sigmoid(o) * tanh(c)
 
         Parameters: 3 (I H + H^2 + H) + H
         """

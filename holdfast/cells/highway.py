@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, tanh
 
-_LSTM = dict.fromkeys("i f g o".split(), "W x + R h + b")
+_LSTM = dict.fromkeys(["i", "f", "g", "o"], "W x + R h + b")
 
 
 @cell(gates={**_LSTM, "t": "R h + b", "n": "R h + b"}, state="c")
@@ -43,7 +43,7 @@ def highway_h(i, f, g, o, t, n, c):
     return (1 - t) * u + t * tanh(n(u)), c
 
 
-@cell(gates={**_LSTM, **dict.fromkeys("t_c n_c t_h n_h".split(), "R h + b")}, state="c")
+@cell(gates={**_LSTM, **dict.fromkeys(["t_c", "n_c", "t_h", "n_h"], "R h + b")}, state="c")
 def highway_ch(i, f, g, o, t_c, n_c, t_h, n_h, c):
     """LSTM with highway networks on memory and output (HW-LSTM-CH): Kurata et al. 2017.
 

@@ -29,3 +29,17 @@ def lstm_1997(i, g, o, i_i, i_o, g_i, g_o, o_i, o_o, c, y_i, y_o):
     new_o = sigmoid(o + o_i(y_i) + o_o(y_o))
     c = c + new_i * (4 * sigmoid(g + g_i(y_i) + g_o(y_o)) - 2)
     return new_o * (2 * sigmoid(c) - 1), c, new_i, new_o
+
+
+@cell(gates="i g o", state="c")
+def lstm_1997_plain(i, g, o, c):
+    """LSTM without forget gate, gates not fed back: Hochreiter & Schmidhuber 1997, simplified.
+
+    c = c_prev + sigmoid(i) * (4 sigmoid(g) - 2);  h = sigmoid(o) * (2 sigmoid(c) - 1)
+
+    Every gate is W x + R h_prev + b: only the outputs of the cells are fed back.
+
+    Parameters: 3 (I H + H^2 + H)
+    """
+    c = c + sigmoid(i) * (4 * sigmoid(g) - 2)
+    return sigmoid(o) * (2 * sigmoid(c) - 1), c

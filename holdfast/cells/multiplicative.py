@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, tanh
 
-_GATES = {"m": "W x + R h", **dict.fromkeys("i f g o".split(), "W x + R h + b")}
+_GATES = {"m": "W x + R h", **dict.fromkeys(["i", "f", "g", "o"], "W x + R h + b")}
 
 
 @cell(gates=_GATES, state="c")

@@ -6,9 +6,9 @@ from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, tanh
 
 _GATES = {
-    **dict.fromkeys("i f g o".split(), "W x + R h + b"),
-    **dict.fromkeys("x_i x_f x_g x_o".split(), "R h + b"),
-    **dict.fromkeys("h_i h_f h_g h_o".split(), "R h"),
+    **dict.fromkeys(["i", "f", "g", "o"], "W x + R h + b"),
+    **dict.fromkeys(["x_i", "x_f", "x_g", "x_o"], "R h + b"),
+    **dict.fromkeys(["h_i", "h_f", "h_g", "h_o"], "R h"),
 }
 
 

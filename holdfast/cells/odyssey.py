@@ -86,8 +86,8 @@ def odyssey_cifg(i, g, o, c, p_i, p_o):
 
 
 _FGR = {
-    **dict.fromkeys("i f g o".split(), "W x + R h + b"),
-    **dict.fromkeys("i_i f_i o_i i_f f_f o_f i_o f_o o_o".split(), "R h"),
+    **dict.fromkeys(["i", "f", "g", "o"], "W x + R h + b"),
+    **dict.fromkeys(["i_i", "f_i", "o_i", "i_f", "f_f", "o_f", "i_o", "f_o", "o_o"], "R h"),
 }
 
 

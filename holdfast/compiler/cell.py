@@ -106,9 +106,10 @@ class Cell:
 
         Errors: `CellError` for a hidden size that pairs or ties cannot have.
         """
-        if self.paired and hidden_size % 2:
+        if hidden_size % self.multiple:
             raise CellError(
-                f"the cell {self.name} has units in pairs, so H must be even, got {hidden_size}"
+                f"the cell {self.name} has units in groups of {self.multiple}, so H must be a "
+                f"multiple of {self.multiple}, got {hidden_size}"
             )
         shapes = self.shapes(input_size, hidden_size)
         for name, part in PARTS.items():
@@ -137,10 +138,11 @@ class Cell:
             for tie in (ties.get(acc.gate),)
         ]
 
-    @property
-    def paired(self) -> bool:
-        """Whether units come in pairs, so that H must be even."""
-        return any(node.op in OPS and OPS[node.op].pairs for node in self.graph.nodes())
+    @cached_property
+    def multiple(self) -> int:
+        """What H must be a multiple of: 2 where units come in pairs, else what ties ask for."""
+        paired = any(node.op in OPS and OPS[node.op].pairs for node in self.graph.nodes())
+        return math.lcm(1 + paired, *(max(tie.units, tie.width) for _, tie in self.ties))
 
     def column(self, name: str, width: int, input_size: int, hidden_size: int) -> int:
         """Where what a step is given under a name begins in a row of the input.
@@ -152,8 +154,9 @@ class Cell:
 
     def widths(self, input_size: int, hidden_size: int) -> tuple[int, ...]:
         """Numbers that a row of the input may hold: with `x` unit by unit of its own, or shared."""
-        whole = input_size + len(self.inputs) * hidden_size
-        shared = self.inputs[:1] == ("x",) and input_size == hidden_size
+        multiplied = any(acc.x for acc in self.accumulators)
+        whole = (input_size if multiplied else 0) + len(self.inputs) * hidden_size
+        shared = multiplied and self.inputs[:1] == ("x",) and input_size == hidden_size
         return (whole, whole - hidden_size) if shared else (whole,)
 
     @property
@@ -190,15 +193,15 @@ class Cell:
         return shapes | dict.fromkeys(self.weights, (hidden_size,))
 
     def count(self, input_size: int, hidden_size: int) -> int:
-        """How many parameters the cell's paper counts: PyTorch's two biases of one sum are one.
+        """How many parameters the cell's paper counts: PyTorch's two biases of one sum are one, and
+        the matrix that `x` unit by unit needs where I is not H is left out.
 
         >>> from holdfast.cells import lstm
         >>> lstm.count(3, 5) == 4 * (3 * 5 + 5 * 5 + 5)
         True
         """
-        numbers = sum(map(math.prod, self.shapes(input_size, hidden_size).values()))
-        doubled = sum(acc.bias_ih and acc.bias_hh for acc in self.accumulators)
-        return numbers - doubled * hidden_size
+        numbers = sum(map(math.prod, self.stored(input_size, hidden_size).values()))
+        return numbers - sum(n for acc, n in self.split("bias_ih", hidden_size) if acc.bias_hh)
 
 
 _known: dict[str, Cell] = {}

@@ -29,6 +29,14 @@ PRODUCTS = ("affine", "through")
 """Products inside a step: a gate called with an operand, and the gradient of that operand."""
 
 
+SCANS = tuple(op.name for op in OPS.values() if op.scans)
+PASSES = PRODUCTS + SCANS
+"""What goes over a whole row and leaves a value for each unit."""
+
+REDUCTIONS = tuple(op.name for op in OPS.values() if op.reduces)
+"""What goes over a whole row and leaves one number."""
+
+
 class Node:
     """One value of a time step; what a cell definition computes with.
 
@@ -53,9 +61,10 @@ class Node:
         self.name = name
         self.value = value
         self.place = place
-        alone = op not in PRODUCTS and not (op in OPS and OPS[op].pairs)
+        placed = op in OPS and (OPS[op].pairs or OPS[op].scans)
+        alone = op not in PRODUCTS and not placed
         same = bool(inputs) and alone and all(node.uniform for node in inputs)
-        self.uniform = op in ("mean", "const") or same
+        self.uniform = op == "const" or op in REDUCTIONS or same
         """Whether all units of a row have the same value."""
 
     @property
@@ -71,7 +80,7 @@ class Node:
     @property
     def crossing(self) -> bool:
         """Whether this needs its input for every unit of the row, not just for its own."""
-        return self.op == "mean" or self.op in PRODUCTS
+        return self.op in REDUCTIONS or self.op in PASSES
 
     @property
     def owned(self) -> bool:
@@ -338,8 +347,8 @@ class Builder:
         """The operation on nodes and numbers, simplified where that changes no value."""
         inputs = tuple(self._as_node(op, value) for value in _known_condition(op, values))
         self._check_kinds(op, inputs)
-        if OPS[op].pairs and inputs[0].op == "const":
-            raise CellError(f"{op} of a number; a number is no pair of units", self.locate())
+        if (OPS[op].pairs or OPS[op].scans) and inputs[0].op == "const":
+            raise CellError(f"{op} of a number, which has no place in a row", self.locate())
         if all(node.op == "const" for node in inputs):
             return self.const(OPS[op].fold(*(node.value for node in inputs)))
         if OPS[op].commutes and inputs[0].index > inputs[1].index:

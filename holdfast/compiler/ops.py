@@ -38,6 +38,10 @@ class Op:
     commutes: bool = False
     pairs: bool = False
     """The result of a unit depends on its neighbor: units 0 and 1, 2 and 3 ... are pairs."""
+    scans: bool = False
+    """The result of a unit depends on all the units before it, or behind it."""
+    reduces: bool = False
+    """The result is the same for all units of a row, and depends on all of them."""
 
 
 def apply(name: str, *values: Value) -> Any:
@@ -234,6 +238,29 @@ def mean(x: Value) -> Any:
     return apply("mean", x)
 
 
+def peak(x: Value) -> Any:
+    """The largest of the units of a row, to shift exponents by; its gradient is taken as zero.
+
+    >>> peak(3.0)
+    3.0
+    """
+    return apply("peak", x)
+
+
+def cumulate(x: Value) -> Any:
+    """The sum of all units up to and including each one.
+
+    `e = exp(x - peak(x))` and `cumulate(e) / total`, with the total over all units, is the
+    cumulative softmax.
+    """
+    return apply("cumulate", x)
+
+
+def remain(x: Value) -> Any:
+    """The sum of all units from each one on, itself included."""
+    return apply("remain", x)
+
+
 def normalize(x: Value, epsilon: float = 1e-5) -> Any:
     """x with mean 0 and variance 1 over the units of a row.
 
@@ -314,7 +341,7 @@ def _fold_softplus(x: float) -> float:
 
 
 def _alone(x: float) -> float:
-    raise ValueError("a number is no pair of units; turn and real take symbols")
+    raise ValueError("turn, real, cumulate and remain take symbols; a number has no place in a row")
 
 
 def _compare(name: str, infix: str, fold: Callable[[Any, Any], bool], commutes: bool = False) -> Op:
@@ -365,7 +392,10 @@ _TABLE = (
         lambda c, x, y: x if c else y,
         lambda d, z, c, x, y: (None, where(c, d, 0.0), where(c, 0.0, d)),
     ),
-    Op("mean", 1, 30, lambda x: x, lambda d, y, x: (apply("mean", d),)),
+    Op("mean", 1, 30, lambda x: x, lambda d, y, x: (apply("mean", d),), reduces=True),
+    Op("peak", 1, 30, lambda x: x, _flat, reduces=True),
+    Op("cumulate", 1, 30, _alone, lambda d, y, x: (remain(d),), scans=True),
+    Op("remain", 1, 30, _alone, lambda d, y, x: (cumulate(d),), scans=True),
     Op("floor", 1, 1, lambda x: float(math.floor(x)) if math.isfinite(x) else x, _flat),
     Op("sin", 1, 18, _turning(math.sin), lambda d, y, x: (d * cos(x),)),
     Op("cos", 1, 18, _turning(math.cos), lambda d, y, x: (-(d * sin(x)),)),

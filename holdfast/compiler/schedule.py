@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from holdfast.compiler.graph import PRODUCTS, Node, reach
+from holdfast.compiler.graph import PASSES, REDUCTIONS, Node, reach
 from holdfast.compiler.ops import OPS
 
 _CHEAP = 4
@@ -23,9 +23,9 @@ class Sweep:
     """One pass over the units of a row."""
 
     products: tuple[Node, ...]
-    """Products of the whole row that come before."""
+    """Products and scans of the whole row that come before."""
     means: tuple[Node, ...]
-    """Means whose inputs are summed on the way."""
+    """Means whose inputs are summed on the way, and peaks likewise."""
     keeps: tuple[Node, ...]
     """What is stored for a later sweep or a product."""
     gives: tuple[Node, ...]
@@ -40,7 +40,7 @@ class Schedule:
     kept: tuple[Node, ...]
     """Values with a place in a row's memory: affine sums, products, what is expensive."""
     means: tuple[Node, ...]
-    """Means, one number a row each."""
+    """Means and peaks, one number a row each."""
 
     @property
     def single(self) -> bool:
@@ -130,18 +130,18 @@ class _Scheduler:
         if self.last == 0:
             return Schedule((Sweep((), (), (), self.wanted),), (), ())
         for node in (*self.sums, *self.crossing):
-            if node.op != "mean":
+            if node.op not in REDUCTIONS:
                 self.kept[node] = None
         for number in range(self.last + 1):
             for root in self._roots(number):
                 self._visit(root, number)
-            for node in self._at(number + 1, PRODUCTS):
+            for node in self._at(number + 1, PASSES):
                 self.kept[node.inputs[0]] = None
                 # A leaf is not visited: an old state that is multiplied is copied by this sweep.
                 self.first.setdefault(node.inputs[0], number)
         self._prune()
         sweeps = tuple(self._sweep(number) for number in range(self.last + 1))
-        return Schedule(sweeps, tuple(self.kept), tuple(self._at(None, ("mean",))))
+        return Schedule(sweeps, tuple(self.kept), tuple(self._at(None, REDUCTIONS)))
 
     def _at(self, level: int | None, ops: tuple[str, ...]) -> list[Node]:
         nodes = [node for node in self.crossing if node.op in ops]
@@ -149,7 +149,7 @@ class _Scheduler:
 
     def _roots(self, number: int) -> list[Node]:
         """What a sweep computes: inputs of the next level; at the end, the results."""
-        inputs = [node.inputs[0] for node in self._at(number + 1, ("mean", *PRODUCTS))]
+        inputs = [node.inputs[0] for node in self._at(number + 1, REDUCTIONS + PASSES)]
         return [*inputs, *self.wanted] if number == self.last else inputs
 
     def _visit(self, node: Node, number: int) -> None:
@@ -166,7 +166,7 @@ class _Scheduler:
 
     def _prune(self) -> None:
         """Forget what is cheap to compute again from what is kept anyway."""
-        operands = {node.inputs[0] for node in self._at(None, PRODUCTS)}
+        operands = {node.inputs[0] for node in self._at(None, PASSES)}
         for node in reversed(list(self.kept)):
             if node.op == "gate" or node.crossing or node in operands:
                 continue
@@ -185,8 +185,8 @@ class _Scheduler:
 
     def _sweep(self, number: int) -> Sweep:
         return Sweep(
-            tuple(self._at(number, PRODUCTS)),
-            tuple(self._at(number + 1, ("mean",))),
+            tuple(self._at(number, PASSES)),
+            tuple(self._at(number + 1, REDUCTIONS)),
             tuple(node for node in self.kept if self.first.get(node) == number),
             self.wanted if number == self.last else (),
         )

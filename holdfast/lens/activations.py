@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from holdfast.compiler.cell import Cell
-from holdfast.compiler.graph import Graph, Node
+from holdfast.compiler.graph import REDUCTIONS, SCANS, Graph, Node
 from holdfast.compiler.ops import OPS
 from holdfast.compiler.trace import Trace
 
@@ -104,7 +104,7 @@ def _gates_in(node: Node, owners: Mapping[tuple[str, str], str], stops: set[Node
     stack = [node]
     while stack:
         node = stack.pop()
-        if node in seen or node in stops or node.op == "mean":
+        if node in seen or node in stops or node.op in REDUCTIONS + SCANS:
             continue
         seen.add(node)
         owner = owners.get((node.op, node.name))

@@ -130,7 +130,7 @@ def problem(
         projection: width of h, where it is not H.
         resets: `zero` for rows that begin anew at zero, `learned` for starts with gradients.
     """
-    T, B, I, H = shape.T, shape.B, shape.I, shape.H
+    T, B, I, H = shape.T, shape.B, shape.I, fit(cell, shape.H)
     width = projection or H
 
     def values(*size: int, bound: float = 1.0) -> Tensor:
@@ -156,6 +156,11 @@ def problem(
         starts = (values(width), *(values(H) for _ in cell.states)) if resets == "learned" else ()
         given = given._replace(at=at, starts=starts)
     return given
+
+
+def fit(cell: Cell, units: int) -> int:
+    """The number of units, or the next one that the cell can have."""
+    return -(-units // cell.multiple) * cell.multiple
 
 
 def noise_of(cell: Cell, rows: int, *, training: bool = True, first: int = 100) -> Noise:

@@ -24,7 +24,9 @@ def _lstm(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tens
     return torch.sigmoid(o) * torch.tanh(new), (new,)
 
 
-def _lstm_1997(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[Tensor, Split]:
+def _lstm_1997_plain(
+    x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]
+) -> tuple[Tensor, Split]:
     i, g, o = (one + other for one, other in zip(*_sums(x, h, p), strict=True))
     new = c[0] + (4 / (1 + torch.exp(-g)) - 2) / (1 + torch.exp(-i))
     return (2 / (1 + torch.exp(-new)) - 1) / (1 + torch.exp(-o)), (new,)
@@ -69,7 +71,7 @@ def _rnn_relu(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[
 
 REFERENCES: dict[str, Callable[..., tuple[Tensor, Split]]] = {
     "lstm": _lstm,
-    "lstm_1997": _lstm_1997,
+    "lstm_1997_plain": _lstm_1997_plain,
     "peephole": _peephole,
     "coupled": _coupled,
     "gru": _gru,

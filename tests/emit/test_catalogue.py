@@ -23,7 +23,7 @@ from holdfast.compiler import cell as definitions
 from holdfast.nn import Recurrent, checks
 from tests.conftest import ROOT
 from tests.emit.compare import compare, compiled, ragged_lengths
-from tests.emit.problems import problem
+from tests.emit.problems import fit, problem
 from tests.helpers import Shape
 from tests.test_docs import blocks
 
@@ -63,7 +63,7 @@ def test_a_cell_says_what_it_is_and_where_it_comes_from(cell: Cell) -> None:
     assert f"def {cell.name}(" in cell.source
     formulas = [line for line in rest if line.startswith("Parameters: ")]
     assert len(formulas) == 1, f"{cell.name} has {len(formulas)} lines `Parameters: FORMULA`"
-    for I, H in ((3, 5), (7, 2)):
+    for I, H in ((3, fit(cell, 5)), (7, fit(cell, 2))):
         expected = counted(formulas[0].removeprefix("Parameters: "), I, H)
         assert cell.count(I, H) == expected, f"{cell.name} at I={I}, H={H}: {formulas[0]}"
 
@@ -72,11 +72,13 @@ def test_a_cell_says_what_it_is_and_where_it_comes_from(cell: Cell) -> None:
 def test_a_layer_takes_a_cell_by_name(cell: Cell, generator: torch.Generator) -> None:
     assert show.find_cell(cell.name) is cell
     assert f"\n{cell.name} " in show.catalogue()
-    layer = Recurrent(cell.name, SMALL.I, SMALL.H, dtype=torch.float64)
+    H = fit(cell, SMALL.H)
+    layer = Recurrent(cell.name, SMALL.I, H, dtype=torch.float64)
     assert layer.cell is cell
     assert layer.backend == "llvm", layer.backend_reason
     x = torch.randn((40, 2, SMALL.I), generator=generator, dtype=torch.float64)
-    out, _ = layer(x)
+    extra = {name: x.new_full((40, 2), 0.5) for name in cell.inputs if name != "x"}
+    out, _ = layer(x, extra=extra)
     out.sum().backward()
     for what, value in (("out", out), *((n, p.grad) for n, p in layer.named_parameters())):
         assert value is not None

@@ -150,7 +150,7 @@ USER_CELLS: dict[str, Cell] = {
     )
 }
 
-CORE = ("coupled", "gru", "gru_2014", "lstm", "lstm_1997", "peephole", "rnn", "rnn_relu")
+CORE = ("coupled", "gru", "gru_2014", "lstm", "lstm_1997_plain", "peephole", "rnn", "rnn_relu")
 """Cells of the catalogue that every test runs."""
 
 ALL_CELLS: dict[str, Cell] = {**{name: CELLS[name] for name in CORE}, **USER_CELLS}

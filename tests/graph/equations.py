@@ -112,7 +112,7 @@ def _lstm(v: Plain, x: Tensor, h: Tensor, c: Values) -> tuple[Tensor, Values]:
     return v.gate(o) * v.output(new), (new,)
 
 
-def _lstm_1997(v: Plain, x: Tensor, h: Tensor, c: Values) -> tuple[Tensor, Values]:
+def _lstm_1997_plain(v: Plain, x: Tensor, h: Tensor, c: Values) -> tuple[Tensor, Values]:
     i, g, o = _sums(v, x, h)
     new = v.state(c[0] + v.gate(i) * (4 * v.gate(g) - 2))
     return v.gate(o) * (2 * v.output(new, "sigmoid") - 1), (new,)
@@ -157,7 +157,7 @@ def _rnn_relu(v: Plain, x: Tensor, h: Tensor, c: Values) -> tuple[Tensor, Values
 
 STEPS: dict[str, Step] = {
     "lstm": _lstm,
-    "lstm_1997": _lstm_1997,
+    "lstm_1997_plain": _lstm_1997_plain,
     "peephole": _peephole,
     "coupled": _coupled,
     "gru": _gru,

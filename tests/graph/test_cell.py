@@ -131,7 +131,7 @@ def test_parameter_shapes_are_those_of_torch() -> None:
     ("name", "count"),
     [
         ("lstm", 4 * (H * I + H * H + 2 * H)),
-        ("lstm_1997", 3 * (H * I + H * H + 2 * H)),
+        ("lstm_1997_plain", 3 * (H * I + H * H + 2 * H)),
         ("peephole", 4 * (H * I + H * H + 2 * H) + 3 * H),
         ("coupled", 3 * (H * I + H * H + 2 * H)),
         ("gru", 3 * (H * I + H * H + 2 * H)),

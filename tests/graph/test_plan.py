@@ -27,7 +27,7 @@ CELL = pytest.mark.parametrize("cell", EVERY.values(), ids=lambda cell: cell.nam
 
 SAVED = {
     "lstm": ["sigmoid(f)", "sigmoid(i)", "tanh(g)", "sigmoid(o)"],
-    "lstm_1997": ["sigmoid(i)", "sigmoid(g)", "sigmoid(o)"],
+    "lstm_1997_plain": ["sigmoid(i)", "sigmoid(g)", "sigmoid(o)"],
     "peephole": ["sigmoid(t2)", "sigmoid(t6)", "tanh(g)", "sigmoid(t11)"],
     "coupled": ["sigmoid(i)", "tanh(g)", "sigmoid(o)"],
     "gru": ["n.recurrent", "sigmoid(z)", "sigmoid(r)", "tanh(t3)"],
@@ -163,7 +163,7 @@ def test_saved_and_free_values_suffice_for_random_cells(
 def test_direct_says_whether_h_flows_without_a_matrix() -> None:
     assert {name: _plan(CELLS[name]).direct for name in CORE} == {
         "lstm": False,
-        "lstm_1997": False,
+        "lstm_1997_plain": False,
         "peephole": False,
         "coupled": False,
         "gru": True,

@@ -32,7 +32,7 @@ def test_every_activation_has_its_equation_here() -> None:
 
 SITES = {
     "lstm": {"gate", "candidate", "output"},
-    "lstm_1997": {"gate", "output"},
+    "lstm_1997_plain": {"gate", "output"},
     "peephole": {"gate", "candidate", "output"},
     "coupled": {"gate", "candidate", "output"},
     "gru": {"gate", "candidate"},
@@ -283,8 +283,8 @@ def test_what_is_not_possible_is_refused(options: Variation, message: str) -> No
 
 
 def test_a_mask_on_a_candidate_that_is_not_there() -> None:
-    with pytest.raises(CellError, match=r"no place in the cell lstm_1997.*: gate, output"):
-        vary(CELLS["lstm_1997"], Variation(candidate_mask=True))
+    with pytest.raises(CellError, match=r"no place in the cell lstm_1997_plain.*: gate, output"):
+        vary(CELLS["lstm_1997_plain"], Variation(candidate_mask=True))
 
 
 def test_an_activation_that_is_no_mathematics() -> None:

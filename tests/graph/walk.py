@@ -44,7 +44,7 @@ def results(graph: Graph, leaves: Leaves, like: Tensor) -> dict[str, Tensor]:
     return {name: values[node].expand_as(like) for name, node in graph.outputs.items()}
 
 
-def random_leaves(graph: Graph, generator: torch.Generator, size: int = 7) -> Leaves:
+def random_leaves(graph: Graph, generator: torch.Generator, size: int = 8) -> Leaves:
     """Random values `[size]` in float64, all different, that ask for gradients."""
     return {
         ("gate" if node.op == "affine" else node.op, node.name): (

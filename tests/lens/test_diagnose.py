@@ -71,7 +71,13 @@ def test_half_life_takes_the_geometric_mean_over_steps_and_rows() -> None:
 @quiet
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("lstm_1997", math.inf), ("coupled", 1.0), ("gru", 1.0), ("gru_2014", 1.0), ("peephole", 1.0)],
+    [
+        ("lstm_1997_plain", math.inf),
+        ("coupled", 1.0),
+        ("gru", 1.0),
+        ("gru_2014", 1.0),
+        ("peephole", 1.0),
+    ],
 )
 def test_half_life_of_other_cells_with_zero_weights(name: str, expected: float) -> None:
     layer = Recurrent(name, 3, 2, dtype=F64)

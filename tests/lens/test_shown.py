@@ -68,7 +68,7 @@ def test_endless_memory_is_drawn(generator: torch.Generator) -> None:
     assert memory.get_xscale() == "log"
     assert sum(patch.get_height() for patch in memory.patches) == 3
     assert "1 without end" in memory.get_legend().get_texts()[0].get_text()
-    layer = Recurrent("lstm_1997", 3, 4, dtype=F64)
+    layer = Recurrent("lstm_1997_plain", 3, 4, dtype=F64)
     memory = diagnose(layer, _random(generator, 3, 2, 3)).plot().axes[1]
     assert "4 without end" in memory.get_legend().get_texts()[0].get_text()
 

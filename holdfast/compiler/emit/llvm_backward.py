@@ -37,7 +37,7 @@ from holdfast.compiler.emit.llvm_loops import (
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import emit_mask, noise_kinds
-from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_factor
+from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_pass
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
@@ -138,7 +138,7 @@ class BackwardEmitter:
         schedule, mine = self.plan.backward_sweeps, self.share
         for group in schedule.groups:
             for node in schedule.sweeps[group[0]].products:
-                emit_factor(self.sweeps, self._factor(node), mine, limit)
+                emit_pass(self.sweeps, node, self._factor, mine, limit)
             self.sweeps.rows(group, mine.start, limit, mine.stride)
 
     def _factor(self, node: Node) -> Factor:

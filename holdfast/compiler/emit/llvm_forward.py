@@ -32,7 +32,7 @@ from holdfast.compiler.emit.llvm_loops import (
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
-from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_factor
+from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_pass
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 from holdfast.compiler.trace import given_column
@@ -167,7 +167,7 @@ class ForwardEmitter:
         if not self.plan.sweeps.single:
             for group in self.plan.sweeps.groups:
                 for node in self.plan.sweeps.sweeps[group[0]].products:
-                    emit_factor(self.sweeps, self._factor(node), mine, limit)
+                    emit_pass(self.sweeps, node, self._factor, mine, limit)
                 self.sweeps.rows(group, mine.start, limit, mine.stride)
         if self.sizes.projection:
             self._project(limit)

@@ -218,17 +218,15 @@ class Emitter:
         """The number in lane 0."""
         return self.builder.extract_element(vector, ir.Constant(I32, 0))
 
-    def total(self, vector: Value) -> Value:
-        """The sum of all lanes, by halves."""
+    def total(self, vector: Value, join: Callable[[Value, Value], Value]) -> Value:
+        """All lanes joined, by halves."""
         undefined = ir.Constant(vector.type, ir.Undefined)
         lanes = self.lanes
         while lanes > 1:
             lanes //= 2
             upper = [lanes + n if n < lanes else n for n in range(self.lanes)]
             order = ir.Constant(ir.VectorType(I32, self.lanes), upper)
-            vector = self.builder.fadd(
-                vector, self.builder.shuffle_vector(vector, undefined, order)
-            )
+            vector = join(vector, self.builder.shuffle_vector(vector, undefined, order))
         return self.first_lane(vector)
 
     def unit_mask(self, unit: Value) -> Value | None:

@@ -314,7 +314,7 @@ def _round_to(value: float, form: Format) -> float:
 
 
 def _swept(math: VectorMath, x: Value) -> Value:
-    raise BuildError("a mean needs a sweep over the units; it has no value on one vector")
+    raise BuildError("this needs a sweep over the units; it has no value on one vector")
 
 
 SPELLINGS: dict[str, Callable[..., Value]] = {
@@ -338,6 +338,9 @@ SPELLINGS: dict[str, Callable[..., Value]] = {
     "hard_tanh": lambda m, x: m.clamp(x, -1.0, 1.0),
     "where": lambda m, c, x, y: m.builder.select(c, x, y),
     "mean": _swept,
+    "peak": _swept,
+    "cumulate": _swept,
+    "remain": _swept,
     "floor": lambda m, x: m.intrinsic("floor", x),
     "sin": lambda m, x: m.wave(x, 0),
     "cos": lambda m, x: m.wave(x, 1),

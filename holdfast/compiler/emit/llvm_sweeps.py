@@ -7,13 +7,14 @@ by block and leave their sums there; the sweeps go through a row, vector by vect
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from holdfast.compiler.emit.llvm_loops import Emitter, Share, Tile, number, product
 from holdfast.compiler.emit.llvm_math import Value
-from holdfast.compiler.graph import Node
+from holdfast.compiler.graph import SCANS, Node
 from holdfast.compiler.schedule import Schedule
 
 
@@ -103,9 +104,9 @@ class Sweeps:
         """One sweep of one row that is not the last."""
         e = self.e
         sweep = self.schedule.sweeps[index]
-        zeros = [e.math.const(0.0) for _ in sweep.means]
+        starts = [e.math.const(_START[node.op]) for node in sweep.means]
         limit = number(self.tile.padded)
-        with e.loop(number(0), limit, number(self.tile.lanes), zeros, "u") as loop:
+        with e.loop(number(0), limit, number(self.tile.lanes), starts, "u") as loop:
             mask = e.unit_mask(loop.index)
             place = Place(row, loop.index, mask, number(0), index)
             values: dict[Node, Value] = {}
@@ -113,14 +114,38 @@ class Sweeps:
             totals = []
             for mean, total in zip(sweep.means, loop.values, strict=True):
                 term = e.evaluate(mean.inputs[0], values, fetch)
-                term = term if mask is None else e.builder.select(mask, term, e.math.const(0.0))
-                totals.append(e.builder.fadd(total, term))
+                start = e.math.const(_START[mean.op])
+                term = term if mask is None else e.builder.select(mask, term, start)
+                totals.append(_joined(e, mean, total, term))
             for node in sweep.keeps:
                 e.put_vector(e.evaluate(node, values, fetch), self.at(node, row, loop.index))
             loop.carry(*totals)
         for mean, total in zip(sweep.means, loop.values, strict=True):
-            scale = e.math.scalar(1.0 / e.hidden_size)
-            e.builder.store(e.builder.fmul(e.total(total), scale), self._mean_at(mean, row))
+            whole = e.total(total, partial(_joined, e, mean))
+            if mean.op == "mean":
+                whole = e.builder.fmul(whole, e.math.scalar(1.0 / e.hidden_size))
+            e.builder.store(whole, self._mean_at(mean, row))
+
+    def scan(self, node: Node, share: Share, limit: Value) -> None:
+        """Sums up to each unit, or from each unit on, of the rows of a share."""
+        e, lanes = self.e, self.tile.lanes
+        b, upward = e.builder, node.op == "cumulate"
+        with e.loop(share.start, limit, share.stride, name="scans") as chunk:
+            end = e.minimum(b.add(chunk.index, number(self.tile.rows)), limit)
+            with e.loop(chunk.index, end, number(1), name="row") as row:
+                initial = [e.math.const(0.0)]
+                size = number(self.tile.padded)
+                with e.loop(number(0), size, number(lanes), initial, "u") as loop:
+                    unit = loop.index
+                    if not upward:
+                        unit = b.sub(number(self.tile.padded - lanes), unit)
+                    x = e.vector_at(self.at(node.inputs[0], row.index, unit))
+                    mask = e.unit_mask(unit)
+                    x = x if mask is None else b.select(mask, x, e.math.const(0.0))
+                    sums = b.fadd(_running(e, x, upward), loop.values[0])
+                    e.put_vector(sums, self.at(node, row.index, unit))
+                    last = lanes - 1 if upward else 0
+                    loop.carry(e.math.pairs(sums, sums, lambda n: last))
 
     def _finish(self, index: int, start: Value, end: Value) -> None:
         """The last sweep of some rows, vector by vector: sums over rows stay in registers."""
@@ -141,6 +166,31 @@ class Sweeps:
                 e.put_vector(value, place)
 
 
+_START = {"mean": 0.0, "peak": -math.inf}
+"""What a reduction of no units is."""
+
+
+def _joined(e: Emitter, node: Node, x: Value, y: Value) -> Value:
+    if node.op == "mean":
+        return e.builder.fadd(x, y)
+    return e.math.intrinsic("maximum", x, y)
+
+
+def _running(e: Emitter, x: Value, upward: bool) -> Value:
+    """The sums of the lanes up to each one, or from each one on."""
+    lanes, distance = e.lanes, 1
+    while distance < lanes:
+        step = -distance if upward else distance
+
+        def moved(n: int, step: int = step) -> int:
+            return n + step if 0 <= n + step < lanes else lanes
+
+        shifted = e.math.pairs(x, e.math.const(0.0), moved)
+        x = e.builder.fadd(x, shifted)
+        distance *= 2
+    return x
+
+
 @dataclass(frozen=True)
 class Factor:
     """A product inside a step: of a kept operand with packed weights."""
@@ -155,7 +205,17 @@ class Factor:
     """What the product is added to, for a row and a unit; nothing where None."""
 
 
-def emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> None:
+def emit_pass(
+    sweeps: Sweeps, node: Node, factor: Callable[[Node], Factor], share: Share, limit: Value
+) -> None:
+    """What goes over whole rows before a sweep: a product or a scan."""
+    if node.op in SCANS:
+        sweeps.scan(node, share, limit)
+    else:
+        _emit_factor(sweeps, factor(node), share, limit)
+
+
+def _emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> None:
     """A product inside a step, for the rows and blocks of a share, to the rows' memory."""
     e, tile = sweeps.e, sweeps.tile
     b = e.builder
