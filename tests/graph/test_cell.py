@@ -137,7 +137,6 @@ def test_parameter_shapes_are_those_of_torch() -> None:
         ("gru", 3 * (H * I + H * H + 2 * H)),
         ("rnn", H * I + H * H + 2 * H),
         ("rnn_relu", H * I + H * H + 2 * H),
-        ("independent", H * I + H + H),
         ("bare", H * I + H * H),
     ],
 )
