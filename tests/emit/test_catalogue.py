@@ -25,7 +25,7 @@ from holdfast.nn import Recurrent, checks
 from tests.conftest import ROOT
 from tests.emit.compare import compare, compiled, ragged_lengths
 from tests.emit.problems import problem
-from tests.helpers import Shape
+from tests.helpers import Shape, assert_same, unequal_
 from tests.test_docs import blocks
 
 CELL = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
@@ -116,6 +116,17 @@ def test_gradients_are_those_of_finite_differences(cell: Cell, generator: torch.
         return tuple(given.with_inputs(inputs).run("llvm", sequences=True))
 
     assert torch.autograd.gradcheck(run, given.inputs)
+
+
+def test_the_option_of_a_layer_is_the_layer_norm_lstm(generator: torch.Generator) -> None:
+    layer = Recurrent("layer_norm_lstm", 3, 5, dtype=torch.float64)
+    assert (layer.gain_ih_f_l0 == 1).all()
+    assert (layer.bias_c_l0 == 0).all()
+    unequal_(layer, generator)
+    option = Recurrent("lstm", 3, 5, layer_norm=True, dtype=torch.float64)
+    option.load_state_dict(layer.state_dict())
+    x = torch.randn((4, 2, 3), generator=generator, dtype=torch.float64)
+    assert_same(option(x), layer(x))
 
 
 def test_the_recipe_for_a_new_cell(
