@@ -5,10 +5,8 @@ from __future__ import annotations
 from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, tanh
 
-_LSTM = dict.fromkeys(["i", "f", "g", "o"], "W x + R h + b")
 
-
-@cell(gates={**_LSTM, "t": "R h + b", "n": "R h + b"}, state="c")
+@cell(gates={"i f g o": "W x + R h + b", "t n": "R h + b"}, state="c")
 def highway_c(i, f, g, o, t, n, c):
     """LSTM with a highway network on the memory (HW-LSTM-C): Kurata et al. 2017.
 
@@ -26,7 +24,7 @@ def highway_c(i, f, g, o, t, n, c):
     return sigmoid(o) * tanh(c), c
 
 
-@cell(gates={**_LSTM, "t": "R h + b", "n": "R h + b"}, state="c")
+@cell(gates={"i f g o": "W x + R h + b", "t n": "R h + b"}, state="c")
 def highway_h(i, f, g, o, t, n, c):
     """LSTM with a highway network on the output (HW-LSTM-H): Kurata et al. 2017.
 
@@ -43,7 +41,7 @@ def highway_h(i, f, g, o, t, n, c):
     return (1 - t) * u + t * tanh(n(u)), c
 
 
-@cell(gates={**_LSTM, **dict.fromkeys(["t_c", "n_c", "t_h", "n_h"], "R h + b")}, state="c")
+@cell(gates={"i f g o": "W x + R h + b", "t_c n_c t_h n_h": "R h + b"}, state="c")
 def highway_ch(i, f, g, o, t_c, n_c, t_h, n_h, c):
     """LSTM with highway networks on memory and output (HW-LSTM-CH): Kurata et al. 2017.
 

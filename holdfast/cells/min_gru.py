@@ -6,7 +6,7 @@ from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, where
 
 
-@cell(gates=dict.fromkeys(["z", "n"], "W x + b"))
+@cell(gates={"z n": "W x + b"})
 def min_gru(z, n, h):
     """Minimal GRU (minGRU): Feng et al. 2024, "Were RNNs All We Needed?".
 

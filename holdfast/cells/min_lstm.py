@@ -6,7 +6,7 @@ from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, softplus, where
 
 
-@cell(gates=dict.fromkeys(["i", "f", "g"], "W x + b"))
+@cell(gates={"i f g": "W x + b"})
 def min_lstm(i, f, g, h):
     """Minimal LSTM (minLSTM): Feng et al. 2024, "Were RNNs All We Needed?".
 

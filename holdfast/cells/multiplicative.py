@@ -5,10 +5,8 @@ from __future__ import annotations
 from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, tanh
 
-_GATES = {"m": "W x + R h", **dict.fromkeys(["i", "f", "g", "o"], "W x + R h + b")}
 
-
-@cell(gates=_GATES, state="c")
+@cell(gates={"m": "W x + R h", "i f g o": "W x + R h + b"}, state="c")
 def multiplicative(m, i, f, g, o, c):
     """Multiplicative LSTM: Krause et al. 2016, in the form of the authors' Chainer code.
 

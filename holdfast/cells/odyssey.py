@@ -85,13 +85,11 @@ def odyssey_cifg(i, g, o, c, p_i, p_o):
     return sigmoid(o + p_o * new) * tanh(new), new
 
 
-_FGR = {
-    **dict.fromkeys(["i", "f", "g", "o"], "W x + R h + b"),
-    **dict.fromkeys(["i_i", "f_i", "o_i", "i_f", "f_f", "o_f", "i_o", "f_o", "o_o"], "R h"),
-}
-
-
-@cell(gates=_FGR, state="c y_i y_f y_o", weights="p_i p_f p_o")
+@cell(
+    gates={"i f g o": "W x + R h + b", "i_i f_i o_i i_f f_f o_f i_o f_o o_o": "R h"},
+    state="c y_i y_f y_o",
+    weights="p_i p_f p_o",
+)
 def odyssey_fgr(
     i, f, g, o, i_i, f_i, o_i, i_f, f_f, o_f, i_o, f_o, o_o, c, y_i, y_f, y_o, p_i, p_f, p_o
 ):

@@ -6,7 +6,7 @@ from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, tanh
 
 
-@cell(gates=dict.fromkeys(["f", "g", "o"], "W x + b"), state="c")
+@cell(gates={"f g o": "W x + b"}, state="c")
 def qrnn(f, g, o, c):
     """Quasi-recurrent network (QRNN), its fo-pooling: Bradbury et al. 2017.
 

@@ -1,6 +1,6 @@
 """The slim LSTMs: gates that do without the input, and without more and more of the rest.
 
-In each of them c = i * tanh(g) + f * c_prev and h = o * tanh(c). What is no gate is a number.
+In each of them c = f * c_prev + i * tanh(g) and h = o * tanh(c). What is no gate is a number.
 """
 
 from __future__ import annotations
@@ -9,16 +9,7 @@ from holdfast.compiler.cell import cell
 from holdfast.compiler.ops import sigmoid, tanh
 
 
-def _gates(terms: str, *, names: str = "i f o", candidate: str = "W x + R h + b") -> dict[str, str]:
-    return {**dict.fromkeys(names.split(), terms), "g": candidate}
-
-
-def _lstm(i, f, g, o, c):
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    return sigmoid(o) * tanh(c), c
-
-
-@cell(gates=_gates("R h + b"), state="c")
+@cell(gates={"i f o": "R h + b", "g": "W x + R h + b"}, state="c")
 def slim_1(i, f, o, g, c):
     """LSTM with gates R h + b (LSTM1): Akandeh & Salem 2017.
 
@@ -27,10 +18,11 @@ def slim_1(i, f, o, g, c):
 
     Parameters: I H + 4 H^2 + 4 H
     """
-    return _lstm(i, f, g, o, c)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
 
 
-@cell(gates=_gates("R h"), state="c")
+@cell(gates={"i f o": "R h", "g": "W x + R h + b"}, state="c")
 def slim_2(i, f, o, g, c):
     """LSTM with gates R h (LSTM2): Akandeh & Salem 2017.
 
@@ -39,10 +31,11 @@ def slim_2(i, f, o, g, c):
 
     Parameters: I H + 4 H^2 + H
     """
-    return _lstm(i, f, g, o, c)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
 
 
-@cell(gates=_gates("b"), state="c")
+@cell(gates={"i f o": "b", "g": "W x + R h + b"}, state="c")
 def slim_3(i, f, o, g, c):
     """LSTM with gates b, which never change (LSTM3): Akandeh & Salem 2017.
 
@@ -50,10 +43,11 @@ def slim_3(i, f, o, g, c):
 
     Parameters: I H + H^2 + 4 H
     """
-    return _lstm(i, f, g, o, c)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
 
 
-@cell(gates=_gates("u*h"), state="c")
+@cell(gates={"i f o": "u*h", "g": "W x + R h + b"}, state="c")
 def slim_4(i, f, o, g, c):
     """LSTM with gates u*h, unit by unit (LSTM4): Akandeh & Salem 2017.
 
@@ -62,10 +56,11 @@ def slim_4(i, f, o, g, c):
 
     Parameters: I H + H^2 + 4 H
     """
-    return _lstm(i, f, g, o, c)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
 
 
-@cell(gates=_gates("u*h", names="i"), state="c")
+@cell(gates={"i": "u*h", "g": "W x + R h + b"}, state="c")
 def slim_4a(i, g, c, *, f=0.96):
     """LSTM with the input gate u*h and a constant to forget (LSTM4a): Akandeh & Salem 2017.
 
@@ -77,7 +72,7 @@ def slim_4a(i, g, c, *, f=0.96):
     return tanh(c), c
 
 
-@cell(gates=_gates("u*h + b"), state="c")
+@cell(gates={"i f o": "u*h + b", "g": "W x + R h + b"}, state="c")
 def slim_5(i, f, o, g, c):
     """LSTM with gates u*h + b, unit by unit (LSTM5): Akandeh & Salem 2017.
 
@@ -86,10 +81,11 @@ def slim_5(i, f, o, g, c):
 
     Parameters: I H + H^2 + 7 H
     """
-    return _lstm(i, f, g, o, c)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
 
 
-@cell(gates=_gates("u*h + b", names="i"), state="c")
+@cell(gates={"i": "u*h + b", "g": "W x + R h + b"}, state="c")
 def slim_5a(i, g, c, *, f=0.96):
     """LSTM with the input gate u*h + b and a constant to forget (LSTM5a): Akandeh & Salem 2017.
 
@@ -101,7 +97,7 @@ def slim_5a(i, g, c, *, f=0.96):
     return tanh(c), c
 
 
-@cell(gates=_gates("", names=""), state="c")
+@cell(gates="g", state="c")
 def slim_6(g, c, *, f=0.4):
     """LSTM without gates, with a constant to forget (LSTM6): Akandeh & Salem 2017; Salem 2018.
 
@@ -115,7 +111,7 @@ def slim_6(g, c, *, f=0.4):
     return tanh(c), c
 
 
-@cell(gates=_gates("u*h", candidate="W x + u*h + b"), state="c")
+@cell(gates={"i f o": "u*h", "g": "W x + u*h + b"}, state="c")
 def slim_10(i, f, o, g, c):
     """LSTM with gates u*h and no recurrent matrix at all (LSTM10): Salem 2018.
 
@@ -124,10 +120,11 @@ def slim_10(i, f, o, g, c):
 
     Parameters: I H + 5 H
     """
-    return _lstm(i, f, g, o, c)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
 
 
-@cell(gates=_gates("u*h + b", candidate="W x + u*h + b"), state="c")
+@cell(gates={"i f o": "u*h + b", "g": "W x + u*h + b"}, state="c")
 def slim_11(i, f, o, g, c):
     """LSTM with gates u*h + b and no recurrent matrix at all (LSTM11): Salem 2018.
 
@@ -137,4 +134,5 @@ def slim_11(i, f, o, g, c):
 
     Parameters: I H + 8 H
     """
-    return _lstm(i, f, g, o, c)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c

@@ -243,8 +243,8 @@ def cell(
     the first step both are zero, or what the states that carry them begin with.
 
     Arguments:
-        gates: names of the affine pre-activations, each `W x + R h + b`; or a mapping from a name
-            to its terms, a sum of `W x`, `R h` (dense), `u*h` (per unit), `b` and numbers.
+        gates: names of the affine pre-activations, each `W x + R h + b`; or a mapping from names
+            to their terms, a sum of `W x`, `R h` (dense), `u*h` (per unit), `b` and numbers.
             `n.input` is the `W x + b_ih` of gate n, `n.recurrent` its `R h + b_hh`; `n(s)` is the
             gate with R on s instead of h, for example `n(sigmoid(r) * h)`.
         state: names of the states besides `h`.
@@ -308,12 +308,11 @@ def _expand(names: Iterable[str], series: dict[str, tuple[str, ...]]) -> Iterato
 def _parse_gates(
     gates: str | Mapping[str, str], series: dict[str, tuple[str, ...]], place: Place | None
 ) -> tuple[Gate, ...]:
-    named = gates.split() if isinstance(gates, str) else list(gates)
-    terms = dict.fromkeys(named, FULL) if isinstance(gates, str) else gates
+    groups = {gates: FULL} if isinstance(gates, str) else gates
     return tuple(
-        _parse_gate(member, terms[name], place)
-        for name in named
-        for member in _expand([name], series)
+        _parse_gate(name, terms, place)
+        for names, terms in groups.items()
+        for name in _expand(names.split() or [names], series)
     )
 
 

@@ -11,7 +11,7 @@ the backward graph is made of the same rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -272,6 +272,25 @@ def normalize(x: Value, epsilon: float = 1e-5) -> Any:
     """
     centered = x - mean(x)
     return centered * (1.0 / sqrt(mean(square(centered)) + epsilon))
+
+
+def normalize_together(values: Sequence[Value], epsilon: float = 1e-5) -> list[Any]:
+    """Values with mean 0 and variance 1 over the units of all of them, as one long row.
+
+    >>> normalize_together([1.0, 3.0], epsilon=0.0)
+    [-1.0, 1.0]
+
+    Arguments:
+        epsilon: added to the variance under the root.
+
+    Source: Ba et al. 2016, who normalize all gates of an LSTM together.
+    """
+    share = 1.0 / len(values)
+    center = mean(sum(values[1:], values[0])) * share
+    centered = [value - center for value in values]
+    squares = [square(value) for value in centered]
+    scale = 1.0 / sqrt(mean(sum(squares[1:], squares[0])) * share + epsilon)
+    return [value * scale for value in centered]
 
 
 def _split(d: Any, first: Any, second: Any) -> tuple[Any, Any]:

@@ -149,9 +149,13 @@ def trace(
     Errors: `CellError` at the user's line.
     """
     split: frozenset[str] = frozenset()
+    definition = definition_place(function)
     while True:
         builder = _builder(function.__code__)
         arguments = _arguments(builder, gates, states, weights, split)
+        for node in builder.nodes:
+            # The terms u*h and b stand in the declaration, above the first line that runs.
+            node.place = None if node.leaf else definition
         arguments |= {name: builder.leaf("input", name) for name in ("x", *inputs)}
         given: dict[str, Any] = dict(arguments)
         for name, members in (series or {}).items():

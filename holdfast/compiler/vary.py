@@ -14,7 +14,7 @@ from functools import cache
 from holdfast.compiler import ops
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.graph import Builder, Graph, Node, reach
-from holdfast.compiler.ops import maximum, minimum, normalize
+from holdfast.compiler.ops import maximum, minimum, normalize, normalize_together
 from holdfast.compiler.trace import Accumulator, Mask, Trace
 from holdfast.errors import CellError
 
@@ -289,7 +289,7 @@ class _Rewriter:
                 flags = (side == "x", side == "h", False, False)
                 self.accumulators.append(Accumulator(leaf, acc.gate, *flags))
             leaves = [self.builder.leaf("gate", f"{acc.gate}.{part}") for acc in members]
-            for acc, value in zip(members, _normalize_together(leaves), strict=True):
+            for acc, value in zip(members, normalize_together(leaves), strict=True):
                 short = "ih" if side == "x" else "hh"
                 parts[acc.leaf, side] = self._weight(f"gain_{short}_{acc.gate}") * value
         whole = {}
@@ -301,25 +301,6 @@ class _Rewriter:
                 total = total + self._weight(short)
             whole[acc.leaf] = total
         return whole
-
-
-def _normalize_together(values: list[Node]) -> list[Node]:
-    """Mean 0 and variance 1 over the units of all values together, as Ba et al. do."""
-    if not values:
-        return []
-    share = 1.0 / len(values)
-    center = ops.mean(_sum(values)) * share
-    centered = [value - center for value in values]
-    variance = ops.mean(_sum([ops.square(value) for value in centered])) * share
-    scale = 1.0 / ops.sqrt(variance + 1e-5)
-    return [value * scale for value in centered]
-
-
-def _sum(values: list[Node]) -> Node:
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total
 
 
 def _clip(value: Node, bound: float) -> Node:

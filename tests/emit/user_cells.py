@@ -90,12 +90,6 @@ def linear(a):
     return a
 
 
-@cell(gates={"a": "W x + u*h + b"})
-def independent(a):
-    """No recurrent matrix: Li et al. 2018."""
-    return relu(a)
-
-
 @cell(gates="n z r", weights="w")
 def taken_apart(n, z, r, h, w, *, slope=0.75):
     """The first gate taken apart, h in the mathematics, a keyword-only constant."""
@@ -141,7 +135,6 @@ USER_CELLS: dict[str, Cell] = {
         shifting,
         restarting,
         linear,
-        independent,
         taken_apart,
         bare,
         given,

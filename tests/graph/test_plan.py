@@ -77,7 +77,7 @@ def test_the_text_is_a_program_that_reads_only_what_is_kept(cell: Cell) -> None:
     lines = made.text().splitlines()
     steps = [line.partition(" ")[2] for line in lines if line.startswith(("recompute", "compute"))]
     names = name_nodes(dict.fromkeys((*made.forward.nodes(), *made.backward.nodes())))
-    known = {names[node] for node in (*made.saved, *made.available)}
+    known = {names[node] for node in (*made.saved, *made.shared, *made.available)}
     leaves = (*made.forward.nodes(), *made.backward.nodes())
     known |= {names[node] for node in leaves if node.op in ("weight", "input", "grad", "const")}
     by_name = {name: node for node, name in names.items()}

@@ -221,6 +221,24 @@ def part_of_a_state():
         return tanh(i), c.input  # WRONG
 
 
+def called_without_its_matrix():
+    @cell(gates={"i": "W x + R h + b", "f": "W x + u*h + b"})
+    def bad(i, f):
+        return tanh(i + f(i))  # WRONG
+
+
+def called_with_two_operands():
+    @cell(gates={"i": "W x + R h + b", "f": "R h"}, state="c")
+    def bad(i, f, c):
+        return tanh(i + f(i) + f(c)), i  # WRONG
+
+
+def called_and_used():
+    @cell(gates={"i": "W x + R h + b", "f": "R h"})
+    def bad(i, f):  # WRONG
+        return tanh(i + f(i)) + f
+
+
 def three_results():
     @cell(gates="i", state="c")
     def bad(i, c):  # WRONG
@@ -329,6 +347,12 @@ def gate_twice():
         return tanh(i)
 
 
+def gate_twice_in_a_mapping():
+    @cell(gates={"i f": "W x + b", "o i": "R h"})
+    def bad(i, f, o):  # WRONG
+        return tanh(i + f + o)
+
+
 def gate_and_state():
     @cell(gates="i", state="i")
     def bad(i):  # WRONG
@@ -393,6 +417,9 @@ WRONG: dict[Callable[[], None], tuple[str, str, str | None]] = {
     part_without_terms: ("`.input` belongs to a gate", "Declare such a gate", "i.input"),
     part_with_more_terms: ("`.recurrent` belongs", "Declare such a gate", "i.recurrent"),
     part_of_a_state: ("`.input` belongs", "this is c_prev", "c.input"),
+    called_without_its_matrix: ("only a gate that has `R h`", "R then multiplies", "f(i)"),
+    called_with_two_operands: ("called with two operands", "declare two gates", "f(c)"),
+    called_and_used: ("is called and used as it is, too", "declare two gates", None),
     three_results: ("returns 3 values", "return new_h, new_c", None),
     missing_state: ("returns 1 values", "return new_h, new_c", None),
     returns_nothing: ("returns nothing", "return new_h", None),
@@ -411,6 +438,7 @@ WRONG: dict[Callable[[], None], tuple[str, str, str | None]] = {
     both_recurrences: ("not both", "take `R h`", None),
     no_input: ("no gate has the term `W x`", "would not see its input", None),
     gate_twice: ("`i` is declared twice", "gates, states and weights", None),
+    gate_twice_in_a_mapping: ("`i` is declared twice", "gates, states and weights", None),
     gate_and_state: ("`i` is declared twice", "gates, states and weights", None),
     named_h: ("`h` is the output of the previous step", "name the gate or state", None),
     not_a_name: ("`2f` is not a name", "2f", None),
