@@ -10,6 +10,9 @@
 from __future__ import annotations
 
 from holdfast.nn import init as init
+from holdfast.nn.convolution import ConvLSTM1d as ConvLSTM1d
+from holdfast.nn.convolution import ConvLSTM2d as ConvLSTM2d
+from holdfast.nn.convolution import ConvLSTM3d as ConvLSTM3d
 from holdfast.nn.named import GRU as GRU
 from holdfast.nn.named import LSTM as LSTM
 from holdfast.nn.named import RNN as RNN
@@ -25,6 +28,9 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "ConvLSTM1d",
+    "ConvLSTM2d",
+    "ConvLSTM3d",
     "GRUCell",
     "LSTMCell",
     "RNNCell",
