@@ -13,6 +13,7 @@ from holdfast.nn import init as init
 from holdfast.nn.convolution import ConvLSTM1d as ConvLSTM1d
 from holdfast.nn.convolution import ConvLSTM2d as ConvLSTM2d
 from holdfast.nn.convolution import ConvLSTM3d as ConvLSTM3d
+from holdfast.nn.forest import Forest as Forest
 from holdfast.nn.named import GRU as GRU
 from holdfast.nn.named import LSTM as LSTM
 from holdfast.nn.named import RNN as RNN
@@ -22,17 +23,22 @@ from holdfast.nn.single import GRUCell as GRUCell
 from holdfast.nn.single import LSTMCell as LSTMCell
 from holdfast.nn.single import RecurrentCell as RecurrentCell
 from holdfast.nn.single import RNNCell as RNNCell
+from holdfast.nn.tree import ChildSumTreeLSTM as ChildSumTreeLSTM
+from holdfast.nn.tree import NaryTreeLSTM as NaryTreeLSTM
 from holdfast.nn.truncate import tbptt as tbptt
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "ChildSumTreeLSTM",
     "ConvLSTM1d",
     "ConvLSTM2d",
     "ConvLSTM3d",
+    "Forest",
     "GRUCell",
     "LSTMCell",
+    "NaryTreeLSTM",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",
