@@ -14,6 +14,7 @@ from holdfast.nn.convolution import ConvLSTM1d as ConvLSTM1d
 from holdfast.nn.convolution import ConvLSTM2d as ConvLSTM2d
 from holdfast.nn.convolution import ConvLSTM3d as ConvLSTM3d
 from holdfast.nn.forest import Forest as Forest
+from holdfast.nn.matrix import MatrixLSTM as MatrixLSTM
 from holdfast.nn.named import GRU as GRU
 from holdfast.nn.named import LSTM as LSTM
 from holdfast.nn.named import RNN as RNN
@@ -38,6 +39,7 @@ __all__ = [
     "Forest",
     "GRUCell",
     "LSTMCell",
+    "MatrixLSTM",
     "NaryTreeLSTM",
     "RNNCell",
     "Recurrent",

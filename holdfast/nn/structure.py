@@ -132,9 +132,19 @@ class Structure(nn.Module):
         """
         if hx is None:
             return tuple(x.new_zeros(shape) for shape in shapes)
-        given = checks.as_states(self._get_name(), hx, tuple(names[1:]))
-        if not batched:
-            given = tuple(state.unsqueeze(at) for state in given)
+        wanted = f"{self._get_name()}: expected hx to be a tuple ({', '.join(names)}) of tensors"
+        if not isinstance(hx, (tuple, list)):
+            raise TypeError(f"{wanted}, got {type(hx).__name__}")
+        if len(hx) != len(names):
+            raise ValueError(f"{wanted}, got {len(hx)} of them")
+        for state, shape in zip(hx, shapes, strict=True):
+            if not isinstance(state, Tensor):
+                raise TypeError(f"{wanted}, got one of {type(state).__name__}")
+            dims = len(shape) - (not batched)
+            if state.dim() != dims:
+                kind = "a batch" if batched else "a single row"
+                raise RuntimeError(f"{wanted}, for {kind} one of {dims}-D, got {state.dim()}-D")
+        given = tuple(state if batched else state.unsqueeze(at) for state in hx)
         checks.check_states(given, [[shape] for shape in shapes], x, casts=casts(x))
         return tuple(state.to(x.dtype) for state in given)
 
