@@ -217,3 +217,12 @@ def blank(out: Tensor, lengths: Tensor | None) -> Tensor:
     t = torch.arange(out.shape[0], device=out.device).unsqueeze(1)
     valid = (t < lengths).view(*out.shape[:2], *(1,) * (out.dim() - 2))
     return torch.where(valid, out, 0.0)
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that would give the inner layers another width or a second direction."""
+    for option in ("bidirectional", "proj_size", "merge"):
+        if option in options:
+            raise TypeError(
+                f"{name}: {option} is no option of the layers inside; take holdfast.nn.LSTM"
+            )

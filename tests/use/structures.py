@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tests.helpers import assert_same
-from tests.use.layers import observed, tensors
+from tests.use.layers import observed, target, tensors
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Plain(nn.Module):
@@ -47,7 +49,10 @@ def compare(
 
 
 def check_gradients(layer: nn.Module, x: Tensor, *states: Tensor, **options: Any) -> None:
-    """Finite differences agree with the gradients of inputs, states and parameters."""
+    """Finite differences agree with the gradients of inputs, states and parameters.
+
+    LSTMs inside run eagerly: what is compiled has its own tests.
+    """
     names = [name for name, _ in layer.named_parameters()]
     values = [value.detach().clone().requires_grad_() for value in layer.parameters()]
 
@@ -60,4 +65,68 @@ def check_gradients(layer: nn.Module, x: Tensor, *states: Tensor, **options: Any
         return tuple(one for one in tensors(found) if one.is_floating_point())
 
     leaves = [one.detach().clone().requires_grad_() for one in (x, *states)]
-    assert torch.autograd.gradcheck(run, (*leaves, *values))
+    with target("eager"):
+        assert torch.autograd.gradcheck(run, (*leaves, *values))
+
+
+def lstm_by_hand(weights: dict[str, Tensor], prefix: str, x: Tensor, h: Tensor, c: Tensor) -> Any:
+    """A layer of an LSTM, gate by gate: its outputs `[T, B, H]`, and the last h and c."""
+    layer = prefix.rpartition(".")[2]
+    names = {name: f"{prefix.removesuffix(layer)}{name}_{layer}" for name in NAMES}
+    units = h.shape[1]
+    wanted = {name: weights[full] for name, full in names.items() if full in weights}
+    out = []
+    for step in x:
+        sums = step @ wanted["weight_ih"].T + h @ wanted["weight_hh"].T
+        for bias in ("bias_ih", "bias_hh"):
+            sums = sums + wanted.get(bias, torch.zeros(()))
+        i, f, g, o = (sums[:, k * units : (k + 1) * units] for k in range(4))
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        out.append(h)
+    return torch.stack(out), h, c
+
+
+def check_rows(layer: nn.Module, x: Tensor, hx: tuple[Tensor, ...], at: Sequence[int]) -> None:
+    """Rows of lengths 2, 0 and T are as if each ran alone, whatever stands beyond their end.
+
+    Arguments:
+        x: `[T, 3, ...]`.
+        hx: initial states, `at`: the dimension of the batch in each.
+    """
+    lengths = [2, 0, x.shape[0]]
+    found = observed(layer, x, hx, lengths=lengths)
+    spoiled = x.clone()
+    for b, length in enumerate(lengths):
+        spoiled[length:, b] = torch.nan
+    out, last = layer(spoiled, hx, lengths=lengths)
+    assert_same([out, *last], found["results"], "padding")
+    for b, length in enumerate(lengths):
+        start = tuple(state.narrow(dim, b, 1) for state, dim in zip(hx, at, strict=True))
+        alone, ended = layer(x[:length, b : b + 1], start) if length else (out[:0, :1], start)
+        mine = [state.narrow(dim, b, 1) for state, dim in zip(last, at, strict=True)]
+        assert_same(mine, list(ended), f"states of row {b}")
+        assert_same(out[:length, b : b + 1], alone, f"row {b}")
+        assert not out[length:, b].any()
+    assert all(one.isfinite().all() for name, one in found.items() if name != "results")
+
+
+def check_layouts(make: Callable[..., Any], x: Tensor, at: Sequence[int]) -> None:
+    """A layer takes `[B, T, ...]`, single rows, and a sequence in two pieces.
+
+    Arguments:
+        make: the layer with a `batch_first`; its weights are made equal here.
+        x: `[T, B, ...]`. at: the dimension of the batch in each state.
+    """
+    layer, turned = make(batch_first=False), make(batch_first=True)
+    turned.load_state_dict(layer.state_dict())
+    out, last = layer(x)
+    mine, states = turned(x.transpose(0, 1))
+    assert_same([mine.transpose(0, 1), *states], [out, *last], "batch_first")
+    row, states = layer(x[:, 1])
+    assert_same(row, out[:, 1], "a single row")
+    rows = [state.select(dim, 1) for state, dim in zip(last, at, strict=True)]
+    assert_same(list(states), rows, "states of a single row")
+    first, states = layer(x[:2, 1])
+    second, states = layer(x[2:, 1], states)
+    assert_same([torch.cat([first, second]), *states], [row, *rows], "two pieces")
