@@ -40,7 +40,8 @@ class ConcurrentLSTM(Structure):
     Reconstruction: the paper's summary names the sub-memories, the cell gates and the shared
     memory; its equations were not at hand.
 
-    Parameters: 5 H (I + H + 1), for any number of persons.
+    Parameters: 5 H (I + H + 1)
+    for any number of persons.
 
     Runs on PyTorch: compiled cells have a fixed number of states. The products of the inputs of all
     persons and steps are one call.

@@ -221,8 +221,9 @@ class ConvLSTM2d(_ConvLSTM):
     c = f c_prev + i tanh(W_g * x + R_g * h_prev + b_g)
     o = sigmoid(W_o * x + R_o * h_prev + p_o c + b_o);  h = o tanh(c)
 
-    Parameters: 4 C (I + C) K + 4 C in the first layer, for K taps of a kernel; 3 C S more with
-    peepholes, S places of a map. They begin in U(-1/sqrt(C K), 1/sqrt(C K)).
+    Parameters: 4 C (I + C) K + 4 C
+    in the first layer, for K taps of a kernel; 3 C S more with peepholes, for S places of a map.
+    They begin in U(-1/sqrt(C K), 1/sqrt(C K)).
 
     Runs on PyTorch: the cell language has products with matrices, not convolutions. The
     convolutions of the input are one call for all steps.
@@ -256,7 +257,9 @@ class ConvLSTM1d(_ConvLSTM):
     >>> tuple(out.shape), tuple(c.shape)
     ((7, 4, 5, 8), (1, 4, 5, 8))
 
-    Parameters: 4 C (I + C) K + 4 C. Arguments, errors and source: those of `ConvLSTM2d`.
+    Parameters: 4 C (I + C) K + 4 C
+
+    Arguments, errors and source: those of `ConvLSTM2d`.
     """
 
     dims = 1
@@ -270,7 +273,9 @@ class ConvLSTM3d(_ConvLSTM):
     >>> tuple(out.shape), tuple(c.shape)
     ((5, 2, 4, 5, 6), (1, 2, 4, 5, 6))
 
-    Parameters: 4 C (I + C) K + 4 C. Arguments, errors and source: those of `ConvLSTM2d`.
+    Parameters: 4 C (I + C) K + 4 C
+
+    Arguments, errors and source: those of `ConvLSTM2d`.
     """
 
     dims = 3

@@ -36,7 +36,8 @@ class GridLSTM(Structure):
     With priority "depth" the transform of the depth reads what the one of the time has just made,
     H = [h'; new h]; with "time" it is the other way round.
 
-    Parameters: 2 H (I + 1) + L (16 H^2 + 12 H); 16 H^2 + 12 H for all layers together when tied.
+    Parameters: 2 H (I + 1) + 8 L H (2 H + 1)
+    with the two biases through time as one; L is 1 when tied.
 
     Runs compiled wherever `holdfast.nn.LSTM` does, unless the time has priority: through time a
     layer is an LSTM that reads h', and its way upward is then known for all steps at once. With

@@ -40,9 +40,10 @@ class MatrixLSTM(Structure):
     a whole sequence needs no loop over steps: within a chunk all steps are one product of queries
     and keys, and only the memory is handed from chunk to chunk. `step` is the recurrent form.
 
-    Parameters: 4 H (I + 1) + 2 N (3 H + 1). The gates begin without weights; the biases of f go
-    from 3 to 6 over the heads, those of i are drawn from N(0, 0.1), the rest from
-    U(-1/sqrt(H), 1/sqrt(H)).
+    Parameters: 4 H (I + 1) + 2 N (3 H + 1)
+
+    The gates begin without weights; the biases of f go from 3 to 6 over the heads, those of i are
+    drawn from N(0, 0.1), the rest from U(-1/sqrt(H), 1/sqrt(H)).
 
     Runs on PyTorch: compiled cells have memories of one number for each unit, and this one's
     products over a whole sequence are already large ones.

@@ -33,7 +33,8 @@ class PersistentLSTM(Structure):
     Reconstruction: the paper describes this memory in words, "retrieved in proportion to the number
     of steps that the gates kept it", which an average does; its equations were not at hand.
 
-    Parameters: 4 H (I + H + 2) + H (2 H + 1).
+    Parameters: 4 H (I + H + 1) + H (2 H + 1)
+    with the two biases of the LSTM as one.
 
     The LSTM runs compiled wherever `holdfast.nn.LSTM` does. The averages need no loop: they are
     differences of running sums.

@@ -31,7 +31,8 @@ class SpatioTemporalLSTM(Structure):
     h_l = LSTM_l(x_l) at each place l, with weights of its own
     h = LSTM([h_1; ...; h_L]);  y = W h + b where an output is wanted
 
-    Parameters: L 4 P (I + P + 2) + 4 H (L P + H + 2), for L places of P units; O (H + 1) for y.
+    Parameters: 4 L P (I + P + 1) + 4 H (L P + H + 1)
+    for L places of P units; O (H + 1) for y. The two biases of an LSTM count as one, as in papers.
 
     Every LSTM in it runs compiled wherever `holdfast.nn.LSTM` does.
 

@@ -29,8 +29,9 @@ class LSTMP(Structure):
     o = sigmoid(W_o x + R_o r_prev + p_o c + b_o);  m = o tanh(c)
     r = W_r m goes back, p = W_p m of the last layer does not;  y = W_yr r + W_yp p + b_y
 
-    Parameters: 4 H (I + P + 2) + H P + 3 H in the first layer, P in the place of I in the others;
-    H Q for p and O (P + Q + 1) for y. Without peepholes 3 H fewer.
+    Parameters: 4 H (I + P + 1) + H P + 3 H
+    in the first layer, with its two biases as one; P in the place of I in the others; H Q for p and
+    O (P + Q + 1) for y. Without peepholes 3 H fewer.
 
     Runs compiled wherever `holdfast.nn.Recurrent` does, p too: o of all steps is one product after
     the loop. For r alone, `holdfast.nn.LSTM(proj_size=...)` has more options.

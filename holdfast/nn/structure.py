@@ -73,7 +73,7 @@ class Structure(nn.Module):
             value = getattr(self, name)
             if parameter.default is parameter.empty:
                 words.append(str(value))
-            elif value != parameter.default:
+            elif value != parameter.default and set(_parts(value)) != {parameter.default}:
                 words.append(f"{name}={value!r}")
         return ", ".join(words)
 
@@ -153,6 +153,10 @@ class Structure(nn.Module):
         if not batched:
             return out.squeeze(1)
         return out.transpose(0, 1) if getattr(self, "batch_first", False) else out
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def casts(x: Tensor) -> bool:

@@ -123,7 +123,9 @@ class ChildSumTreeLSTM(_TreeLSTM):
     f_k = sigmoid(W_f x + R_f h_k + b_f)
     c = i g + sum_k f_k c_k;  h = o tanh(c)
 
-    Parameters: 4 H (I + H + 1). On a chain it is the plain LSTM.
+    Parameters: 4 H (I + H + 1)
+
+    On a chain it is the plain LSTM.
 
     Runs on PyTorch: a node waits for its children, not for the step before. All nodes of one height
     over the whole batch are computed at once, and a node may be a child of several parents.
@@ -177,8 +179,9 @@ class NaryTreeLSTM(_TreeLSTM):
     f_k = sigmoid(W_f x + sum_l R_f^kl h_l + b_f)  for each place k
     c = i g + sum_k f_k c_k;  h = o tanh(c)
 
-    Parameters: 4 H (I + 1) + (3 + N) N H^2. `weight_hh` holds R of i, f_1 .. f_N, g, o; its columns
-    are the children one after another.
+    Parameters: 4 H (I + 1) + (3 + N) N H^2
+
+    `weight_hh` holds R of i, f_1 .. f_N, g, o; its columns are the children one after another.
 
     Runs on PyTorch, all nodes of one height at once, as `ChildSumTreeLSTM`.
 
