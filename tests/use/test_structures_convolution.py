@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from holdfast.nn import LSTM, ConvLSTM1d, ConvLSTM2d, ConvLSTM3d
 from tests.helpers import assert_same, unequal_
-from tests.use.layers import drawn, observed, tensors
-from tests.use.structures import check_gradients, compare
+from tests.use.layers import drawn
+from tests.use.structures import check_gradients, check_rows, compare
 
 B, T, I, C = 2, 3, 2, 3
 LAYERS: dict[int, Any] = {1: ConvLSTM1d, 2: ConvLSTM2d, 3: ConvLSTM3d}
@@ -106,8 +106,9 @@ def test_one_place_and_one_tap_is_an_lstm(generator: torch.Generator) -> None:
     assert_same([out.squeeze(-1), *(s.squeeze(-1) for s in last)], [expected, *states])
 
 
-def test_a_kernel_of_unequal_sides(generator: torch.Generator) -> None:
-    layer = made(2, generator, (3, 1), dilation=(2, 1))
+@pytest.mark.parametrize("mode", ["zeros", "replicate"])
+def test_a_kernel_of_unequal_sides(mode: str, generator: torch.Generator) -> None:
+    layer = made(2, generator, (3, 1), dilation=(2, 1), padding_mode=mode)
     shape = (1, B, C, *MAPS[2])
     hx = (drawn(shape, generator), drawn(shape, generator))
     compare(layer, by_hand, drawn((T, B, I, *MAPS[2]), generator), hx)
@@ -153,23 +154,9 @@ def test_layouts_are_the_same_numbers(generator: torch.Generator) -> None:
 
 
 def test_ragged_rows_are_as_if_alone(generator: torch.Generator) -> None:
-    layer = made(1, generator, num_layers=2)
-    lengths = [2, 0, 3]
-    x = drawn((T, 3, I, *MAPS[1]), generator)
     hx = tuple(drawn((2, 3, C, *MAPS[1]), generator) for _ in "hc")
-    spoiled = x.clone()
-    for b, length in enumerate(lengths):
-        spoiled[length:, b] = torch.nan
-    out, (h, c) = layer(spoiled, hx, lengths=lengths)
-    for b, length in enumerate(lengths):
-        start = tuple(state[:, b : b + 1] for state in hx)
-        alone, last = (start[0][:0], start) if not length else layer(x[:length, b : b + 1], start)
-        assert_same([h[:, b : b + 1], c[:, b : b + 1]], list(last), f"states of row {b}")
-        if length:
-            assert_same(out[:length, b : b + 1], alone, f"row {b}")
-        assert not out[length:, b].any()
-    observed_ = observed(layer, x, hx, lengths=lengths)
-    assert all(one.isfinite().all() for one in tensors(list(observed_.values())))
+    x = drawn((T, 3, I, *MAPS[1]), generator)
+    check_rows(made(1, generator, num_layers=2), x, hx, [1, 1])
 
 
 @pytest.mark.parametrize(

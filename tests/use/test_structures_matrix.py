@@ -11,7 +11,7 @@ from torch import Tensor
 from holdfast.nn import MatrixLSTM
 from tests.helpers import assert_same, unequal_
 from tests.use.layers import drawn, observed
-from tests.use.structures import Plain, check_gradients, compare
+from tests.use.structures import Plain, check_gradients, check_rows, compare
 
 B, T, I, H = 2, 9, 3, 6
 
@@ -119,24 +119,8 @@ def test_a_sequence_can_come_in_pieces(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("chunk", [0, 4])
 def test_ragged_rows_are_as_if_alone(chunk: int, generator: torch.Generator) -> None:
-    layer, lengths = made(generator, chunk_size=chunk), [5, 0, 9]
     x, hx = drawn((T, 3, I), generator), states(generator, rows=3)
-    spoiled = x.clone()
-    for b, length in enumerate(lengths):
-        spoiled[length:, b] = torch.nan
-    out, last = layer(spoiled, hx, lengths=lengths)
-    for b, length in enumerate(lengths):
-        start = tuple(state[b : b + 1] for state in hx)
-        if not length:
-            assert_same([state[b : b + 1] for state in last], list(start))
-            assert not out[:, b].any()
-            continue
-        alone, ended = layer(x[:length, b : b + 1], start)
-        assert_same([state[b : b + 1] for state in last], list(ended), f"states of row {b}")
-        assert_same(out[:length, b : b + 1], alone)
-        assert not out[length:, b].any()
-    found = observed(layer, x, hx, lengths=lengths)
-    assert all(torch.isfinite(one).all() for name, one in found.items() if name != "results")
+    check_rows(made(generator, chunk_size=chunk), x, hx, [0, 0, 0])
 
 
 def test_initial_values(generator: torch.Generator) -> None:
