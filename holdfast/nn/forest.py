@@ -187,9 +187,9 @@ class Forest:
 
     def child_beyond(self, places: int) -> tuple[int, int] | None:
         """A node with a child behind the first `places`, and the position of that child."""
-        found = np.flatnonzero(self._position >= places)
-        if not len(found):
+        if self.arity <= places:
             return None
+        found = np.flatnonzero(self._position >= places)
         return int(self._parent[found[0]]), int(self._position[found[0]])
 
     def to(self, device: torch.device | str) -> Forest:

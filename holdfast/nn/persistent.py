@@ -150,7 +150,8 @@ class PersistentLSTM(Structure):
         before = torch.arange(steps, device=said.device).unsqueeze(1) + count  # [T, B]
         course = torch.cat([past, said])  # [W + T, B, H]
         # A difference of long sums loses digits, so they are summed with twice as many.
-        exact = torch.float64 if said.dtype == torch.float32 else said.dtype
+        single = said.dtype == torch.float32 and said.device.type != "mps"  # has no float64
+        exact = torch.float64 if single else said.dtype
         sums = course.to(exact).cumsum(0)
         total = sums[wide - 1 : -1]
         if self.window is None:

@@ -204,3 +204,42 @@ def test_states_of_a_row_are_not_shared(generator: torch.Generator) -> None:
                 layer(call[0], states)
                 assert_same(list(states), kept, name)
         assert_same(call[0], before, name)
+
+
+@EVERY
+def test_second_derivatives(name: str, generator: torch.Generator) -> None:
+    layer = unequal_(made(name), generator)
+    x, *rest = given(name, generator)
+    aim = drawn(x.shape, generator)
+
+    def loss(x: Tensor) -> Tensor:
+        return layer(x, *rest)[0].square().sum()
+
+    def slope(x: Tensor) -> Tensor:
+        x = x.requires_grad_()
+        return torch.autograd.grad(loss(x), x)[0]
+
+    with target("eager"):
+        _, found = torch.autograd.functional.hvp(loss, x, aim)
+        near = 1e-5
+        steep = (slope(x + near * aim) - slope(x - near * aim)) / (2 * near)
+    torch.testing.assert_close(found, steep, rtol=1e-5, atol=1e-7)
+
+
+@EVERY
+def test_vmap_is_a_loop(name: str, generator: torch.Generator) -> None:
+    layer = unequal_(made(name), generator)
+    x, *rest = given(name, generator)
+    xs = torch.stack([x, 2 * x, -x])
+    with target("eager"):
+        found = torch.func.vmap(lambda one: layer(one, *rest)[0])(xs)
+        assert_same(found, torch.stack([layer(one, *rest)[0] for one in xs]))
+
+
+@pytest.mark.slow
+@EVERY
+def test_a_compiled_graph_is_whole(name: str, generator: torch.Generator) -> None:
+    torch._dynamo.reset()
+    layer, call = unequal_(made(name), generator), given(name, generator)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    assert_same(tensors(compiled(*call)), tensors(layer(*call)))
