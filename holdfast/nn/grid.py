@@ -53,8 +53,7 @@ class GridLSTM(Structure):
         tied: all layers have the same weights.
 
     Errors: `TypeError` and `ValueError` for impossible sizes.
-    Source: Kalchbrenner, Danihelka & Graves 2016, section 3: equations 5 to 7, priority dimensions
-    and shared weights.
+    Source: Kalchbrenner, Danihelka & Graves 2016, with its priority dimensions and tied weights.
     """
 
     def __init__(

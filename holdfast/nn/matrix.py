@@ -57,8 +57,7 @@ class MatrixLSTM(Structure):
         chunk_size: steps of which all pairs are formed; 0 for all steps at once.
 
     Errors: `TypeError` and `ValueError` for impossible sizes.
-    Source: Beck et al. 2024, equations 19 to 27, with the gates and initial values of its authors'
-    code; the parallel form is that of its appendix.
+    Source: Beck et al. 2024 (xLSTM), with the gates and initial values of its authors' code.
     """
 
     reason = (

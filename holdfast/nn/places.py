@@ -48,7 +48,7 @@ class SpatioTemporalLSTM(Structure):
         options: those of `holdfast.nn.options.Options`, by name, for every LSTM in it.
 
     Errors: `TypeError` and `ValueError` for impossible sizes and options.
-    Source: Karevan & Suykens 2018, section 3.
+    Source: Karevan & Suykens 2018.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class LSTMP(Structure):
         peepholes: False leaves out p_i, p_f and p_o.
 
     Errors: `TypeError` and `ValueError` for impossible sizes.
-    Source: Sak, Senior & Beaufays 2014, equations 1 to 6, with p and y of section 2.2.
+    Source: Sak, Senior & Beaufays 2014.
     """
 
     weight_p: Tensor

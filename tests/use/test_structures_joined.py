@@ -163,7 +163,7 @@ def test_persistent_averages_long_sequences_exactly(generator: torch.Generator) 
 
 
 def lstmp(layer: Any, x: Tensor, hx: Any) -> Any:
-    """Sak et al. 2014, equations 1 to 6, gate by gate; p and y after them."""
+    """Sak et al. 2014, gate by gate; p and y after them."""
     weights, last, zero = dict(layer.named_parameters()), [], torch.zeros(())
     units = []
     for k in range(layer.num_layers):

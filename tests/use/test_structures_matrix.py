@@ -17,7 +17,7 @@ B, T, I, H = 2, 9, 3, 6
 
 
 def by_hand(layer: Any, x: Tensor, hx: Any) -> Any:
-    """Beck et al. 2024, equations 19 to 27, head by head, with the memory itself in the place of m.
+    """Beck et al. 2024, head by head, with the memory itself in the place of m.
 
     The states that come out are scaled as the layer's, by the largest exponent so far.
     """
