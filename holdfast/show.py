@@ -1,4 +1,4 @@
-"""The verbs `cells` and `show`: the catalogue, and every stage of a cell as text."""
+"""The verbs `cells` and `show`: the catalogue, the structures, every stage of a cell as text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm import FORMATS
 from holdfast.compiler.emit.target import TARGETS
 from holdfast.errors import CellError
+from holdfast.nn import structures
 
 WIDTH = 128
 """Inputs and units for which the catalogue counts parameters."""
@@ -24,7 +25,7 @@ _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FORMATS}
 
 def add_cells(verbs: Any) -> None:
     """``holdfast cells``."""
-    parser = verbs.add_parser("cells", help="list the cells of the catalogue")
+    parser = verbs.add_parser("cells", help="list the cells of the catalogue, and the structures")
     parser.set_defaults(run=_run_cells)
 
 
@@ -102,7 +103,7 @@ def catalogue(times: Mapping[str, float] | None = None) -> str:
 
 
 def _run_cells(arguments: argparse.Namespace) -> int:
-    print(catalogue(), end="")
+    print(f"{catalogue()}\n{structures.listing(WIDTH)}", end="")
     return 0
 
 

@@ -10,26 +10,50 @@
 from __future__ import annotations
 
 from holdfast.nn import init as init
+from holdfast.nn.concurrent import ConcurrentLSTM as ConcurrentLSTM
+from holdfast.nn.convolution import ConvLSTM1d as ConvLSTM1d
+from holdfast.nn.convolution import ConvLSTM2d as ConvLSTM2d
+from holdfast.nn.convolution import ConvLSTM3d as ConvLSTM3d
+from holdfast.nn.forest import Forest as Forest
+from holdfast.nn.grid import GridLSTM as GridLSTM
+from holdfast.nn.matrix import MatrixLSTM as MatrixLSTM
 from holdfast.nn.named import GRU as GRU
 from holdfast.nn.named import LSTM as LSTM
 from holdfast.nn.named import RNN as RNN
 from holdfast.nn.onnx import from_onnx as from_onnx
+from holdfast.nn.persistent import PersistentLSTM as PersistentLSTM
+from holdfast.nn.places import SpatioTemporalLSTM as SpatioTemporalLSTM
+from holdfast.nn.projected import LSTMP as LSTMP
 from holdfast.nn.recurrent import Recurrent as Recurrent
 from holdfast.nn.single import GRUCell as GRUCell
 from holdfast.nn.single import LSTMCell as LSTMCell
 from holdfast.nn.single import RecurrentCell as RecurrentCell
 from holdfast.nn.single import RNNCell as RNNCell
+from holdfast.nn.tree import ChildSumTreeLSTM as ChildSumTreeLSTM
+from holdfast.nn.tree import NaryTreeLSTM as NaryTreeLSTM
 from holdfast.nn.truncate import tbptt as tbptt
 
 __all__ = [
     "GRU",
     "LSTM",
+    "LSTMP",
     "RNN",
+    "ChildSumTreeLSTM",
+    "ConcurrentLSTM",
+    "ConvLSTM1d",
+    "ConvLSTM2d",
+    "ConvLSTM3d",
+    "Forest",
     "GRUCell",
+    "GridLSTM",
     "LSTMCell",
+    "MatrixLSTM",
+    "NaryTreeLSTM",
+    "PersistentLSTM",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",
+    "SpatioTemporalLSTM",
     "from_onnx",
     "init",
     "tbptt",

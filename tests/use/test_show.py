@@ -9,6 +9,7 @@ import pytest
 from holdfast.cells import CELLS
 from holdfast.cli import main
 from holdfast.compiler.build import STAGES
+from holdfast.nn.structures import listing
 from holdfast.show import catalogue
 
 OWN = """from __future__ import annotations
@@ -24,7 +25,9 @@ number = 3
 
 def test_cells_lists_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cells"]) == 0
-    head, *lines = capsys.readouterr().out.splitlines()
+    cells, structures = capsys.readouterr().out.split("\n\n")
+    assert structures == listing(128)
+    head, *lines = cells.splitlines()
     assert head.split()[:4] == ["cell", "states", "I=H=128", "time"]
     assert [line.split()[0] for line in lines] == list(CELLS)
     for line, one in zip(lines, CELLS.values(), strict=True):
