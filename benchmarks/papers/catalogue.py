@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
+from benchmarks.papers import hochreiter as hochreiter
 from benchmarks.papers.registry import EXPERIMENTS as EXPERIMENTS
