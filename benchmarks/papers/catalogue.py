@@ -2,5 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.papers import gers as gers
 from benchmarks.papers import hochreiter as hochreiter
+from benchmarks.papers import recall as recall
 from benchmarks.papers.registry import EXPERIMENTS as EXPERIMENTS

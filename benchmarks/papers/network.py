@@ -20,6 +20,7 @@ class Model:
     batch: sequences of an update. prepare: initial values beyond the layer's own, from the layer
     and a generator. about: what `prepare` does, for the row. lookup: inputs are symbol numbers,
     whose product with the input weights is a look-up. direct: inputs reach the outputs, too.
+    slower: what the learning rate of the layer, but not of the readout, is multiplied by.
     """
 
     cell: Cell | str
@@ -31,6 +32,7 @@ class Model:
     lookup: bool = False
     direct: bool = False
     clip: float = 1.0
+    slower: float = 1.0
 
     def __str__(self) -> str:
         """The model in a row: cell, units, initial values, learning rate and batch.
@@ -39,7 +41,9 @@ class Model:
         'lstm, H=4, lr 0.01, batch 16'
         """
         name = self.cell if isinstance(self.cell, str) else self.cell.name
-        parts = (f"{name}, H={self.hidden}", self.about, f"lr {self.lr:g}, batch {self.batch}")
+        rate = f"lr {self.lr:g}, batch {self.batch}"
+        slower = "" if self.slower == 1 else f"{self.slower:g} of it in the layer"
+        parts = (f"{name}, H={self.hidden}", self.about, rate, slower)
         return ", ".join(filter(None, parts))
 
 
@@ -107,9 +111,18 @@ class Network(nn.Module):
         """What the readout says at the last step of each row, `[B, O]`."""
         return self.readout(self(x, lengths)[1])
 
+    def recurrent(self) -> list[nn.Parameter]:
+        """The parameters of the layer that are trained."""
+        table = [] if self.table is None else [self.table]
+        return [*table, *(one for one in self.layer.parameters() if one.requires_grad)]
+
+    def outer(self) -> list[nn.Parameter]:
+        """The parameters of the readout."""
+        return [*self.readout.parameters(), *(self.past.parameters() if self.past else ())]
+
     def trained(self) -> list[nn.Parameter]:
-        """The parameters that are trained."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        """All parameters that are trained."""
+        return [*self.recurrent(), *self.outer()]
 
 
 def _over_table(plain: Recurrent, matrix: Tensor) -> Recurrent:

@@ -44,6 +44,7 @@ class Task:
     budget: int
     test: Callable[[Network, int], float] | None = None
     measure: str = ""
+    always: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,11 @@ def train(task: Task, model: Model, seed: int, quick: bool = False) -> tuple[int
     """Sequences until the task is solved, or None when the budget is spent; and the network."""
     network = Network(model, task.inputs, task.outputs, seed)
     parameters = network.trained()
-    optimizer = torch.optim.Adam(parameters, lr=model.lr, fused=True)
+    groups = [
+        {"params": network.recurrent(), "lr": model.lr * model.slower},
+        {"params": network.outer()},
+    ]
+    optimizer = torch.optim.Adam(groups, lr=model.lr, fused=True)
     generator, stop = torch.Generator().manual_seed(seed), task.stop(seed)
     budget = QUICK if quick else task.budget
     seen = 0
@@ -135,9 +140,9 @@ def run(
         count, network = train(task, model, seed, settings.quick)
         if count is not None:
             counts.append(count)
-            if task.test is not None:
-                with torch.inference_mode():
-                    values.append(task.test(network, seed))
+        if task.test is not None and (count is not None or task.always):
+            with torch.inference_mode():
+                values.append(task.test(network, seed))
     failed = len(chosen) - len(counts)
     budget = QUICK if settings.quick else task.budget
     spent = f"{failed} of {len(chosen)} seeds not solved within {budget:,} sequences"

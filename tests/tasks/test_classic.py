@@ -105,8 +105,11 @@ def test_legal_symbols_are_those_after_which_a_string_can_go_on(seed: int) -> No
     assert classic.legal_after(string) == ""
 
 
-def test_no_string_is_in_both_sets_and_none_comes_twice() -> None:
+def test_no_string_is_in_both_sets_and_none_comes_twice_where_asked() -> None:
     train, test = classic.embedded_reber_sets(1, 40, 60)
+    assert (len(train), len(test), {*train} & {*test}) == (40, 60, set())
+    assert len({*train}) < 40
+    train, test = classic.embedded_reber_sets(1, 40, 60, distinct=True)
     assert (len(train), len(test), len({*train, *test})) == (40, 60, 100)
 
 

@@ -148,3 +148,19 @@ def test_recorded_runs_are_real_ones() -> None:
         assert run["experiment"] in catalogue.EXPERIMENTS
         assert not run["options"]["quick"]
         assert run["rows"]
+
+
+@pytest.mark.parametrize("name", list(catalogue.EXPERIMENTS))
+def test_every_experiment_yields_rows(name: str) -> None:
+    before = torch.get_rng_state()
+    rows = list(report.timed(catalogue.EXPERIMENTS[name], Settings(quick=True)))
+    assert torch.equal(torch.get_rng_state(), before), "the global random state was touched"
+    assert rows
+    assert len({(row.task, row.model) for row in rows}) == len(rows), "two rows are not told apart"
+    for row in rows:
+        assert row.seeds == 1
+        assert row.task
+        assert row.model
+        assert row.solved is None or len(row.sequences) == row.solved <= row.seeds
+        assert bool(row.measure) >= bool(row.values)
+        assert list(report.lines(row))

@@ -51,25 +51,29 @@ def embedded_reber(generator: torch.Generator | int) -> str:
 
 
 def embedded_reber_sets(
-    generator: torch.Generator | int, train: int = 256, test: int = 256
+    generator: torch.Generator | int, train: int = 256, test: int = 256, distinct: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Strings to train on and others to test on, all different.
+    """Random strings to train on, and others to test on, none of which is a training string.
 
     >>> train, test = embedded_reber_sets(0)
-    >>> len(train), len(test), len({*train, *test})
-    (256, 256, 512)
+    >>> len(train), len(test), {*train} & {*test}
+    (256, 256, set())
 
-    The paper says that no test string is a training string; that all strings of a set differ is
-    ours, and the harder choice: short strings, which come up most often, are there once.
+    Within a set short strings come up often; `distinct` leaves repetitions out, which makes the
+    training strings longer and the task harder.
     Source: Hochreiter & Schmidhuber 1997, experiment 1.
     """
     generator = as_generator(generator)
     at_least(0, train=train, test=test)
-    found: dict[str, None] = {}
-    while len(found) < train + test:
-        found[embedded_reber(generator)] = None
-    strings = list(found)
-    return strings[:train], strings[train:]
+    sets: tuple[list[str], list[str]] = ([], [])
+    for strings, wanted, others in ((sets[0], train, sets[1]), (sets[1], test, sets[0])):
+        barred = {*others}
+        while len(strings) < wanted:
+            string = embedded_reber(generator)
+            if string not in barred:
+                strings.append(string)
+                barred |= {string} if distinct else set()
+    return sets
 
 
 def legal_after(prefix: str) -> str:
