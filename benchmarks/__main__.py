@@ -1,4 +1,4 @@
-"""`python -m benchmarks layers`, `options` and `cells`: gate, run, table, one line of JSON."""
+"""`python -m benchmarks VERB`: run, print a table, leave one line of JSON."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import cells as catalogue
+from benchmarks import cells as every
 from benchmarks import cells_report, layers, options_report, pages, peers, registry, report
 from benchmarks import options as costs
 from benchmarks.layers import Refusal
+from benchmarks.papers import catalogue
+from benchmarks.papers import report as papers
+from benchmarks.papers.registry import Experiment, Settings, chosen
 from benchmarks.registry import Shape
 from holdfast.cells import CELLS
 
@@ -87,7 +90,7 @@ def _cells_run(options: argparse.Namespace) -> int:
     threads = _introduce(rounds)
     print(f"{options.shape}\n{cells_report.HEAD}")
     found = []
-    for one in catalogue.measure(options.only or tuple(CELLS), options.shape, rounds, seconds):
+    for one in every.measure(options.only or tuple(CELLS), options.shape, rounds, seconds):
         found.append(one)
         print(*cells_report.lines(one), sep="\n", flush=True)
     about = {"rounds": rounds, "turn_s": seconds}
@@ -98,17 +101,43 @@ def _cells_run(options: argparse.Namespace) -> int:
         report.append(cells_report.RECORD, line)
         _write_speeds(cells_report.RECORD, cells_report.SPEED)
     print(f"\n{line}", flush=True)
-    return int(any(isinstance(one, catalogue.Refusal) for one in found))
+    return int(any(isinstance(one, every.Refusal) for one in found))
 
 
 def _write_speeds(record: Path, speed: Path) -> None:
     speed.write_text(cells_report.speeds(pages.newest(record)), encoding="utf-8")
 
 
+def _papers(options: argparse.Namespace) -> int:
+    experiments: list[Experiment] = list(chosen(options.names))
+    if options.list:
+        print(*(f"{one.name:16} {one.title}" for one in experiments), sep="\n")
+        return 0
+    settings = Settings(options.seeds, options.quick)
+    print(papers.HEAD)
+    for one in experiments:
+        print(f"\n{one.name}: {one.title}", flush=True)
+        rows = []
+        for row in papers.timed(one, settings):
+            rows.append(row)
+            print(*papers.lines(row), sep="\n", flush=True)
+        line = papers.record(one, rows, settings, torch.get_num_threads())
+        if options.record:
+            report.append(options.record, line)
+        print(line, flush=True)
+    return 0
+
+
 def _pages(options: argparse.Namespace) -> int:
-    pages.write(options.page, pages.render(pages.newest(options.record)))
+    if options.which == "papers":
+        newest = papers.newest(options.record or papers.RECORD)
+        papers_page = options.page or papers.PAGE
+        pages.write(papers_page, papers.render(newest))
+        return 0
+    page = options.page or pages.PAGE
+    pages.write(page, pages.render(pages.newest(options.record or pages.RECORD)))
     cells = pages.render(pages.newest(options.cells), cells_report.section)
-    pages.write(options.page, cells, cells_report.BEGIN, cells_report.END)
+    pages.write(page, cells, cells_report.BEGIN, cells_report.END)
     _write_speeds(options.cells, options.speed)
     return 0
 
@@ -133,11 +162,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--shape", type=_shape, default=costs.SHAPE, help="B32-T100-I32-H128")
     _add_cells(verbs)
-    verb = verbs.add_parser("pages", help="write the recorded runs into docs/performance.md")
+    _add_papers(verbs.add_parser("papers", help="the tasks of the literature, beside their papers"))
+    verb = verbs.add_parser("pages", help="write the recorded runs into a page of docs/")
     verb.set_defaults(run=_pages)
-    verb.add_argument("--record", type=Path, default=pages.RECORD, help="results/options.jsonl")
+    verb.add_argument("which", nargs="?", choices=("performance", "papers"), default="performance")
+    verb.add_argument("--record", type=Path, help="default: results/options.jsonl, papers.jsonl")
     verb.add_argument("--cells", type=Path, default=cells_report.RECORD, help="results/cells.jsonl")
-    verb.add_argument("--page", type=Path, default=pages.PAGE, help="docs/performance.md")
+    verb.add_argument("--page", type=Path, help="default: docs/performance.md, docs/papers.md")
     verb.add_argument(
         "--speed", type=Path, default=cells_report.SPEED, help="holdfast/cells/speed.json"
     )
@@ -148,7 +179,7 @@ def _add_cells(verbs: Any) -> None:
     verb = verbs.add_parser("cells", help="each cell, beside lstm and beside its own eager loop")
     verb.set_defaults(run=_cells_run)
     _add_common(verb)
-    verb.add_argument("--shape", type=_one_shape, default=catalogue.SHAPE, help="B32-T100-...")
+    verb.add_argument("--shape", type=_one_shape, default=every.SHAPE, help="B32-T100-...")
     which = verb.add_mutually_exclusive_group()
     which.add_argument("--only", type=_cells, metavar="NAMES", help="names, with commas between")
     which.add_argument(
@@ -156,6 +187,32 @@ def _add_cells(verbs: Any) -> None:
         action="store_true",
         help="append the JSON line to results/cells.jsonl and renew holdfast/cells/speed.json",
     )
+
+
+def _add_papers(verb: argparse.ArgumentParser) -> None:
+    verb.set_defaults(run=_papers)
+    verb.add_argument("names", nargs="*", type=_experiment, metavar="NAME", help="default: all")
+    verb.add_argument("--list", action="store_true", help="print the names, run nothing")
+    verb.add_argument("--seeds", type=_positive, help="default: each experiment's own number")
+    verb.add_argument("--threads", type=_positive, default=1, help="default: 1")
+    size = verb.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a moment of each, to see that it runs")
+    size.add_argument(
+        "--record",
+        type=Path,
+        nargs="?",
+        const=papers.RECORD,
+        metavar="FILE",
+        help="append the lines of JSON to a file, by default results/papers.jsonl",
+    )
+
+
+def _experiment(name: str) -> str:
+    if name not in catalogue.EXPERIMENTS:
+        raise argparse.ArgumentTypeError(
+            f"no experiment {name!r}; there are {', '.join(catalogue.EXPERIMENTS)}"
+        )
+    return name
 
 
 def _add_common(verb: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,6 +64,22 @@ def uniform_(
 
 
 @torch.no_grad()
+def bias_(layer: Recurrent, gate: str, value: float | Sequence[float] | Tensor) -> None:
+    """Make the biases of a gate add up to a value, the same for all units or one for each.
+
+    >>> from holdfast.nn import LSTM
+    >>> layer = LSTM(3, 2)
+    >>> bias_(layer, "i", [-1.0, -3.0])
+    >>> (layer.bias_ih_l0 + layer.bias_hh_l0)[:2].tolist()
+    [-1.0, -3.0]
+
+    Errors: `ValueError` where there is no such gate, or it has no bias.
+    """
+    for parameters in _directions(layer):
+        _set_bias(layer, parameters, gate, torch.as_tensor(value))
+
+
+@torch.no_grad()
 def forget_bias_(layer: Recurrent, value: float = 1.0) -> None:
     """Make the biases of the gate f add up to a value, so that the memory is kept at first.
 
@@ -76,8 +92,7 @@ def forget_bias_(layer: Recurrent, value: float = 1.0) -> None:
     Errors: `ValueError` where there is no gate f, or it has no bias.
     Source: Gers, Schmidhuber & Cummins 2000; Jozefowicz et al. 2015.
     """
-    for units, parameters in _directions(layer):
-        _set_bias(layer, parameters, units, "f", value)
+    bias_(layer, "f", value)
 
 
 @torch.no_grad()

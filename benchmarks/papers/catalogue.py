@@ -1,0 +1,8 @@
+"""Imports every module of experiments, so that `EXPERIMENTS` holds them all."""
+
+from __future__ import annotations
+
+from benchmarks.papers import gers as gers
+from benchmarks.papers import hochreiter as hochreiter
+from benchmarks.papers import recall as recall
+from benchmarks.papers.registry import EXPERIMENTS as EXPERIMENTS
