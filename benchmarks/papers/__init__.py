@@ -1,0 +1,1 @@
+"""Empty: experiments are found through `benchmarks.papers.catalogue`."""
