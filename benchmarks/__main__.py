@@ -1,4 +1,4 @@
-"""`python -m benchmarks layers` and `options`: gate, run, table, one line of JSON."""
+"""`python -m benchmarks VERB`: run, print a table, leave one line of JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import torch
 from benchmarks import layers, options_report, pages, peers, registry, report
 from benchmarks import options as costs
 from benchmarks.layers import Refusal
+from benchmarks.papers import catalogue
+from benchmarks.papers import report as papers
+from benchmarks.papers.registry import Experiment, Settings, chosen
 from benchmarks.registry import Shape
 from holdfast.cells import CELLS
 
@@ -80,8 +83,30 @@ def _options(options: argparse.Namespace) -> int:
     return int(any(isinstance(one, costs.Refusal) for one in found))
 
 
+def _papers(options: argparse.Namespace) -> int:
+    experiments: list[Experiment] = list(chosen(options.names))
+    if options.list:
+        print(*(f"{one.name:16} {one.title}" for one in experiments), sep="\n")
+        return 0
+    settings = Settings(options.seeds, options.quick)
+    print(papers.HEAD)
+    for one in experiments:
+        print(f"\n{one.name}: {one.title}", flush=True)
+        rows = []
+        for row in papers.timed(one, settings):
+            rows.append(row)
+            print(*papers.lines(row), sep="\n", flush=True)
+        line = papers.record(one, rows, settings, torch.get_num_threads())
+        if options.record:
+            report.append(options.record, line)
+        print(line, flush=True)
+    return 0
+
+
 def _pages(options: argparse.Namespace) -> int:
-    pages.write(options.page, pages.render(pages.newest(options.record)))
+    maker = {"performance": pages, "papers": papers}[options.which]
+    record, page = options.record or maker.RECORD, options.page or maker.PAGE
+    pages.write(page, maker.render(maker.newest(record)))
     return 0
 
 
@@ -104,11 +129,39 @@ def _parser() -> argparse.ArgumentParser:
         "--options", type=_names, default=costs.NAMES, help="names, with commas between"
     )
     verb.add_argument("--shape", type=_shape, default=costs.SHAPE, help="B32-T100-I32-H128")
-    verb = verbs.add_parser("pages", help="write the recorded runs into docs/performance.md")
+    _add_papers(verbs.add_parser("papers", help="the tasks of the literature, beside their papers"))
+    verb = verbs.add_parser("pages", help="write the recorded runs into a page of docs/")
     verb.set_defaults(run=_pages)
-    verb.add_argument("--record", type=Path, default=pages.RECORD, help="results/options.jsonl")
-    verb.add_argument("--page", type=Path, default=pages.PAGE, help="docs/performance.md")
+    verb.add_argument("which", nargs="?", choices=("performance", "papers"), default="performance")
+    verb.add_argument("--record", type=Path, help="default: results/options.jsonl, papers.jsonl")
+    verb.add_argument("--page", type=Path, help="default: docs/performance.md, docs/papers.md")
     return parser
+
+
+def _add_papers(verb: argparse.ArgumentParser) -> None:
+    verb.set_defaults(run=_papers)
+    verb.add_argument("names", nargs="*", type=_experiment, metavar="NAME", help="default: all")
+    verb.add_argument("--list", action="store_true", help="print the names, run nothing")
+    verb.add_argument("--seeds", type=_positive, help="default: each experiment's own number")
+    verb.add_argument("--threads", type=_positive, default=1, help="default: 1")
+    size = verb.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a moment of each, to see that it runs")
+    size.add_argument(
+        "--record",
+        type=Path,
+        nargs="?",
+        const=papers.RECORD,
+        metavar="FILE",
+        help="append the lines of JSON to a file, by default results/papers.jsonl",
+    )
+
+
+def _experiment(name: str) -> str:
+    if name not in catalogue.EXPERIMENTS:
+        raise argparse.ArgumentTypeError(
+            f"no experiment {name!r}; there are {', '.join(catalogue.EXPERIMENTS)}"
+        )
+    return name
 
 
 def _add_common(verb: argparse.ArgumentParser) -> None:

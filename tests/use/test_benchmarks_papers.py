@@ -1,0 +1,150 @@
+"""The benchmark of the papers: names, rows, records, and the page that is written from them."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from benchmarks import pages
+from benchmarks.__main__ import main
+from benchmarks.papers import catalogue, registry, report
+from benchmarks.papers.registry import Row, Settings
+
+ROW = Row(
+    "adding, T=100",
+    "lstm, H=4",
+    seeds=3,
+    solved=2,
+    sequences=(1000, 4000),
+    measure="error",
+    values=(0.25, 0.5, 0.75),
+    published="74,000 [K?]",
+    reached=False,
+    note="one | seed fell short",
+)
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two experiments instead of all; the second yields nothing but what it was asked for."""
+    monkeypatch.setattr(registry, "EXPERIMENTS", {})
+    monkeypatch.setattr(catalogue, "EXPERIMENTS", registry.EXPERIMENTS)
+
+    @registry.experiment("first", "The first")
+    def first(settings: Settings) -> Iterator[Row]:
+        yield ROW
+
+    @registry.experiment("second", "The second")
+    def second(settings: Settings) -> Iterator[Row]:
+        seeds = settings.range(10)
+        yield Row("task", "model", len(seeds), solved=0, note=f"quick: {settings.quick}")
+
+
+@pytest.mark.parametrize("module", [registry, report])
+def test_examples_run(module: ModuleType) -> None:
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed
+
+
+@pytest.mark.usefixtures("two")
+def test_a_run_prints_its_rows_and_is_recorded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before, file = torch.get_num_threads(), tmp_path / "papers.jsonl"
+    assert main(["papers", "--seeds", "4", "--record", str(file)]) == 0
+    assert torch.get_num_threads() == before
+    text = capsys.readouterr().out
+    for part in (
+        "2/3              2,500 (2,500)   NOT REACHED",
+        "error: 0.5 (0.25 .. 0.75)",
+        "published: 74,000 [K?]",
+        "note: one | seed fell short",
+    ):
+        assert part in text
+    runs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [run["experiment"] for run in runs] == ["first", "second"]
+    assert runs[0]["options"] == {"seeds": 4, "quick": False}
+    assert runs[0]["threads"] == 1
+    assert runs[0]["rows"][0]["sequences"] == [1000, 4000]
+    assert runs[1]["rows"][0]["seeds"] == 4
+    assert set(runs[0]["versions"]) >= {"torch", "holdfast"}
+
+
+@pytest.mark.usefixtures("two")
+def test_one_experiment_runs_alone_for_a_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["papers", "second", "--quick"]) == 0
+    text = capsys.readouterr().out
+    assert "note: quick: True" in text
+    assert "adding" not in text
+    assert main(["papers", "--list"]) == 0
+    assert capsys.readouterr().out.split("\n")[0] == "first            The first"
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["third"], "no experiment 'third'; there are first, second"),
+        (["--quick", "--record"], "not allowed with"),
+        (["--seeds", "0"], "got 0, expected at least 1"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(
+    wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["papers", *wrong])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("two")
+def test_names_are_given_once() -> None:
+    with pytest.raises(ValueError, match="there is an experiment 'first' already"):
+        registry.experiment("first", "Again")(lambda settings: [])
+    with pytest.raises(ValueError, match="no experiment 'x'; there are first, second"):
+        list(registry.chosen(["x"]))
+
+
+@pytest.mark.usefixtures("two")
+def test_the_last_run_of_each_experiment_is_written_into_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, page = tmp_path / "papers.jsonl", tmp_path / "page.md"
+    page.write_text(f"before\n\n{pages.BEGIN}\n\nold\n\n{pages.END}\n\nafter\n", encoding="utf-8")
+    command = ["pages", "papers", "--record", str(record), "--page", str(page)]
+    assert main(command) == 0
+    assert pages.written(page) == report.NOTHING
+    for seeds in (2, 5):
+        main(["papers", "--seeds", str(seeds), "--record", str(record)])
+    assert main(command) == 0
+    assert main(command) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n\n{pages.BEGIN}\n\n### The first\n")
+    assert text.endswith(f"\n\n{pages.END}\n\nafter\n")
+    assert text.count("### ") == 2
+    assert (
+        "| adding, T=100 | lstm, H=4 | 2/3 | 2,500 (2,500) | error: 0.5 (0.25 .. 0.75) "
+        "| 74,000 [K?] | not reached |"
+    ) in text
+    assert "- adding, T=100, lstm, H=4: one | seed fell short" in text
+    assert "| 0/5 |" in text
+    assert "| 0/2 |" not in text
+
+
+def test_the_page_is_what_was_recorded() -> None:
+    expected = report.render(report.newest(report.RECORD))
+    assert pages.written(report.PAGE) == expected, "run: python -m benchmarks pages papers"
+
+
+def test_recorded_runs_are_real_ones() -> None:
+    for run in report.newest(report.RECORD):
+        assert run["experiment"] in catalogue.EXPERIMENTS
+        assert not run["options"]["quick"]
+        assert run["rows"]
