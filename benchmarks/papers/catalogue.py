@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.papers import memory as memory
+from benchmarks.papers import music as music
+from benchmarks.papers import odyssey as odyssey
 from benchmarks.papers.registry import EXPERIMENTS as EXPERIMENTS

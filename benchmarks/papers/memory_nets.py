@@ -121,7 +121,7 @@ class Networks(nn.Module):
     @torch.no_grad()
     def _pass_on(self) -> None:
         """Let every unit get the features as they are: its gates are the features."""
-        weight = self.layer.weight_ih_l0
+        weight = self.layer.get_parameter("weight_ih_l0")
         weight.copy_(torch.eye(weight.shape[1]).repeat_interleave(self.size, 0))
         weight.requires_grad_(False)
 

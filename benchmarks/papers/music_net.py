@@ -22,6 +22,7 @@ class Recipe:
     dropout: on the input of the read-out, another mask every step. options: those of `Recurrent`.
     shift: training pieces move up to so many semitones, another number every time. average: the
     share that the averaged weights, which are what is scored, keep at each update; 0 for none.
+    window: training pieces are cut into parts of at most so many steps; 0 for whole pieces.
     patience: epochs without a better validation before training stops.
     """
 
@@ -32,12 +33,10 @@ class Recipe:
     epochs: int = 60
     patience: int = 10
     dropout: float = 0.0
-    decay: float = 0.0
     clip: float = 1.0
     average: float = 0.0
     shift: int = 0
-    forget_bias: float | None = None
-    cosine: bool = False
+    window: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -66,8 +65,6 @@ class MusicNet(nn.Module):
             self.layer = Recurrent(recipe.cell, KEYS, recipe.hidden, **recipe.options)
             self.head = nn.Linear(recipe.hidden, KEYS)
         init.uniform_(self.layer, generator=generator)
-        if recipe.forget_bias is not None:
-            init.forget_bias_(self.layer, recipe.forget_bias)
         bound = recipe.hidden**-0.5
         for parameter in self.head.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
@@ -113,6 +110,8 @@ def batches(
     rolls: Sequence[Tensor], recipe: Recipe, generator: torch.Generator
 ) -> Iterator[Pieces]:
     """All pieces once, pieces of similar length together, the batches in random order."""
+    if recipe.window:
+        rolls = [part for roll in rolls for part in roll.split(recipe.window)]
     jitter = (0.8 + 0.4 * torch.rand(len(rolls), generator=generator)).tolist()
     order = sorted(range(len(rolls)), key=lambda n: len(rolls[n]) * jitter[n])
     groups = [order[n : n + recipe.batch] for n in range(0, len(order), recipe.batch)]
@@ -129,34 +128,25 @@ def shifted(roll: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return transpose(roll, int(torch.randint(-down, up + 1, (), generator=generator)))
 
 
-def train(rolls: Rolls, recipe: Recipe, seed: int, verbose: bool = False) -> Score:
+def train(rolls: Rolls, recipe: Recipe, seed: int) -> Score:
     """Train until the validation stops getting better; the test at the best epoch."""
     generator = torch.Generator().manual_seed(seed)
     net = MusicNet(recipe, generator)
     scored = copy.deepcopy(net) if recipe.average else net
-    optimizer = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.decay)
-    updates = recipe.epochs * -(-len(rolls.train) // recipe.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    optimizer = torch.optim.Adam(net.parameters(), recipe.lr)
     best, best_epoch, epoch = float("inf"), 0, 0
     kept: dict[str, Tensor] = {}
     for epoch in range(1, recipe.epochs + 1):
         net.train()
-        tot = n = 0.0
         for pieces in batches(rolls.train, recipe, generator):
             loss = losses(net(pieces, generator), pieces).sum() / pieces.lengths.sum()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
             optimizer.step()
-            tot += float(loss)
-            n += 1
-            if recipe.cosine:
-                schedule.step()
             if recipe.average:
                 _average(scored, net, recipe.average)
         valid, _ = evaluate(scored, rolls.valid)
-        if verbose:
-            print(epoch, round(tot / n, 3), round(valid, 4), flush=True)
         if valid < best:
             best, best_epoch = valid, epoch
             kept = {name: value.clone() for name, value in scored.state_dict().items()}

@@ -1,0 +1,182 @@
+"""Many networks with one unit train as one layer, and each as if it were alone."""
+
+from __future__ import annotations
+
+import doctest
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.papers import folder, memory, memory_cells, memory_nets
+from benchmarks.papers.memory import EPOCHS, autoregress, train
+from benchmarks.papers.memory_cells import LAGS, coefficients, filtered, fractional
+from benchmarks.papers.memory_nets import MODELS, Networks
+from benchmarks.papers.registry import Settings
+from holdfast.data.long_memory import LongSeries, Split, read_series
+from tests.helpers import assert_same
+
+
+@pytest.fixture
+def series(generator: torch.Generator) -> LongSeries:
+    """A slow wave with noise."""
+    waves = (torch.arange(60) / 3).sin() + torch.rand(60, generator=generator)
+    return LongSeries(waves.double(), Split(30, 12))
+
+
+@pytest.mark.parametrize("module", [folder, memory_cells, memory_nets])
+def test_examples_run(module: object) -> None:
+    assert not doctest.testmod(module).failed  # pyright: ignore[reportArgumentType] -- a module
+
+
+def test_the_weights_of_the_filter_are_binomial_coefficients() -> None:
+    d = torch.tensor([0.1, 0.3], dtype=torch.float64)
+    found = fractional(d, 4)
+    for k in range(1, 5):
+        for column, value in enumerate(d.tolist()):
+            product = math.prod((j - value) / (j + 1) for j in range(k))
+            assert float(found[k - 1, column]) == pytest.approx(product)
+
+
+def test_the_filter_goes_back_in_time() -> None:
+    x = torch.tensor([1.0, 0.0, 0.0, 2.0], dtype=torch.float64)
+    w = fractional(torch.tensor(0.4, dtype=torch.float64), 3)
+    expected = torch.stack([w[0], w[1], w[2], 2 * w[0]])
+    assert_same(filtered(x, torch.tensor(0.4, dtype=torch.float64), 3), expected)
+
+
+@pytest.mark.parametrize("d", [0.001, 0.1, 0.25, 0.49])
+def test_few_terms_give_the_filter_for_every_d(d: float, generator: torch.Generator) -> None:
+    x = torch.rand(300, generator=generator, dtype=torch.float64)
+    terms = coefficients(x)
+    basis = (torch.arange(terms.shape[1]) * math.acos(4 * d - 1)).cos().double()
+    expected = filtered(x, torch.tensor(d, dtype=torch.float64), LAGS)
+    assert_same((terms @ basis).float(), expected.float())
+
+
+def alone(kind: Callable[[int, int], nn.RNNBase], seed: int) -> tuple[nn.RNNBase, nn.Linear]:
+    """The network of that seed, made as the paper's code makes it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(1, 1), nn.Linear(1, 1)
+
+
+def error_alone(
+    kind: Callable[[int, int], nn.RNNBase], seed: int, series: LongSeries, epochs: int
+) -> float:
+    """The protocol for one network, with torch's own modules."""
+    layer, head = alone(kind, seed)
+    x, y = series.scaled[:-1, None].float(), series.scaled[1:, None].float()
+    fit, check, test = series.parts
+    optimizer = torch.optim.Adam([*layer.parameters(), *head.parameters()], memory.RATE)
+    best, result = math.inf, math.nan
+    for _ in range(epochs):
+        predictions = head(layer(x)[0])
+        valid = float((predictions - y)[check].detach().square().mean())
+        if valid < best:
+            best = valid
+            result = float((predictions - y)[test].detach().square().mean().sqrt()) * series.span
+        optimizer.zero_grad()
+        (predictions - y)[fit].square().mean().backward()
+        optimizer.step()
+    return result
+
+
+@pytest.mark.parametrize(("model", "kind"), [("RNN", nn.RNN), ("LSTM", nn.LSTM)])
+def test_each_network_is_the_one_that_torch_would_train_alone(
+    model: str, kind: Callable[[int, int], nn.RNNBase], series: LongSeries
+) -> None:
+    expected = [error_alone(kind, seed, series, epochs=12) for seed in (3, 0, 8)]
+    found = train(series, model, [3, 0, 8], epochs=12)
+    assert_same(torch.tensor(found), torch.tensor(expected))
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_networks_side_by_side_do_not_see_each_other(model: str, series: LongSeries) -> None:
+    together = train(series, model, range(4), epochs=6)
+    assert_same(torch.tensor(train(series, model, [2], epochs=6)), torch.tensor(together[2:3]))
+
+
+def column(networks: Networks, seed: int) -> dict[str, Tensor]:
+    found = networks.columns()
+    return {
+        name.removeprefix("layer.").removesuffix("_l0"): value[:, seed].double()
+        for name, value in found.items()
+    }
+
+
+@pytest.mark.parametrize("model", ["MRNNF", "MRNN"])
+def test_filtered_networks_are_those_of_the_paper(model: str, generator: torch.Generator) -> None:
+    networks = Networks(model, range(2))
+    x = torch.rand(130, generator=generator)
+    with torch.no_grad():
+        found = networks(networks.prepare(x))[0][:, 1]
+    p = column(networks, 1)
+    if model == "MRNNF":
+        p |= dict.fromkeys(("d_d", "h_d", "m_d", "x_d"), torch.zeros(1).double())
+    h = m = d = torch.zeros(1, dtype=torch.float64)
+    expected = []
+    for step, value in enumerate(x.double()):
+        d = torch.sigmoid(
+            p["d_d"] * d + p["h_d"] * h + p["m_d"] * m + p["x_d"] * value + p["bias_d"]
+        )
+        d = d / 2
+        past = x.double()[max(0, step + 1 - LAGS) : step + 1].flip(0)
+        f = (fractional(d, LAGS)[: len(past), 0] * past).sum()
+        h = torch.tanh(p["w_h"] * value + p["r_h"] * h + p["bias_h"])
+        m = torch.tanh(p["w_m"] * f + p["r_m"] * m + p["bias_m"])
+        expected.append(p["weight"][0] * h + p["weight"][1] * m + p["bias"])
+    assert_same(found, torch.cat(expected), dtype=torch.float32)
+
+
+def test_a_seed_that_has_stopped_is_left_alone(
+    series: LongSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "PATIENCE", 3)
+    monkeypatch.setattr(memory, "GAIN", 1e9)
+    stopped = train(series, "RNN", range(3), epochs=40)
+    assert_same(torch.tensor(stopped), torch.tensor(train(series, "RNN", range(3), epochs=4)))
+    monkeypatch.setattr(memory, "GAIN", -1e9)
+    assert stopped != train(series, "RNN", range(3), epochs=40)
+
+
+def test_a_linear_model_finds_a_linear_series() -> None:
+    values = [1.0, 2.0]
+    for _ in range(50):
+        values.append(0.7 - 0.3 * values[-1] + 0.6 * values[-2])
+    series = LongSeries(torch.tensor(values, dtype=torch.float64), Split(20, 10))
+    assert autoregress(series, 2) == pytest.approx(0, abs=1e-9)
+    assert autoregress(series, 1) > 0.01
+
+
+def test_every_model_and_series_has_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, series: LongSeries
+) -> None:
+    (tmp_path / memory.FOLDER).mkdir()
+    text = "\n".join(["x", *map(str, series.values.tolist())])
+    (tmp_path / memory.FOLDER / "dji.csv").write_text(text, encoding="utf-8")
+    monkeypatch.setenv(folder.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(memory, "SPLITS", {"dji": Split(30, 12)})
+    rows = list(memory.memory(Settings(quick=True)))
+    assert [row.task for row in rows if row.note.startswith("not run")] == [
+        f"long memory: {name}" for name in ("arfima", "traffic", "tree")
+    ]
+    run = [row for row in rows if row.values]
+    assert [row.model.partition(",")[0] for row in run] == [*MODELS, "AR(1)", "AR(25)"]
+    assert {row.measure for row in run} == {"RMSE × 100"}
+    plain = 100 * train(series, "RNN", [0], epochs=3)[0]
+    assert run[0].values == (pytest.approx(plain, rel=1e-5),)
+
+
+@pytest.mark.slow
+def test_the_numbers_of_the_paper_come_out(data_dir: Path) -> None:
+    series = read_series(data_dir / memory.FOLDER / "arfima.csv")
+    for model in ("RNN", "LSTM"):
+        errors = torch.tensor(train(series, model, range(100), EPOCHS))
+        mean, spread = memory.PUBLISHED["arfima"][model]
+        assert float(errors.mean()) == pytest.approx(mean, abs=2e-3)
+        assert float(errors.std(correction=0)) == pytest.approx(spread, abs=2e-3)
