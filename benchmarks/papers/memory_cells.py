@@ -1,14 +1,15 @@
-"""Fractional filters, and the cells of Zhao et al. 2020 that read their input through one."""
+"""Fractional filters, and the cells of Zhao et al. 2020 that look back through one."""
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from holdfast import cell, sigmoid, tanh
+from holdfast import Cell, cell, sigmoid, tanh
 
 LAGS = 100
 """K, where the filter is cut off, as in the authors' code."""
@@ -57,36 +58,68 @@ def _clenshaw(t: Any, parts: tuple[Any, ...]) -> Any:
     return t * one - two + parts[0]
 
 
-_FILTER = tuple(f"q{n}" for n in range(TERMS))
-_GATES = dict.fromkeys(("x", *_FILTER), "W x")
 _WEIGHTS = "w_h r_h bias_h w_m r_m bias_m bias_d"
 
 
-@cell(gates=_GATES, state="m", weights=_WEIGHTS)
-def mrnnf(
-    x, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11,
-    m, w_h, r_h, bias_h, w_m, r_m, bias_m, bias_d, h,
-):  # fmt: skip
-    """MRNNF: Zhao et al. 2020, with one d for all steps; the filter of x is a sum of q_n T_n(d).
+@cell(gates=dict.fromkeys(("v", f"q*{TERMS}"), "W x"), state="m", weights=_WEIGHTS)
+def mrnnf(v, q, m, w_h, r_h, bias_h, w_m, r_m, bias_m, bias_d, h):
+    """MRNNF: Zhao et al. 2020, one d for all steps; the filter of v is the sum of q_n T_n(4 d - 1).
 
-    d = sigmoid(b_d) / 2;  F = sum of w_k(d) x_(t-k+1)
-    h = tanh(w_h x + r_h h_prev + b_h);  m = tanh(w_m F + r_m m_prev + b_m)
+    d = sigmoid(b_d) / 2;  F = sum over k of w_k(d) v_(t-k+1)
+    h = tanh(w_h v + r_h h_prev + b_h);  m = tanh(w_m F + r_m m_prev + b_m)
     """
-    d = 0.5 * sigmoid(bias_d)
-    f = _clenshaw(4 * d - 1, (q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11))
-    return tanh(w_h * x + r_h * h + bias_h), tanh(w_m * f + r_m * m + bias_m)
+    f = _clenshaw(2 * sigmoid(bias_d) - 1, q)
+    return tanh(w_h * v + r_h * h + bias_h), tanh(w_m * f + r_m * m + bias_m)
 
 
-@cell(gates=_GATES, state="m d", weights=f"{_WEIGHTS} d_d h_d m_d x_d")
-def mrnn(
-    x, q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11,
-    m, d, w_h, r_h, bias_h, w_m, r_m, bias_m, bias_d, d_d, h_d, m_d, x_d, h,
-):  # fmt: skip
-    """MRNN: Zhao et al. 2020, where d follows the state; the filter of x is a sum of q_n T_n(d).
+@cell(
+    gates=dict.fromkeys(("v", f"q*{TERMS}"), "W x"),
+    state="m d",
+    weights=f"{_WEIGHTS} d_d h_d m_d x_d",
+)
+def mrnn(v, q, m, d, w_h, r_h, bias_h, w_m, r_m, bias_m, bias_d, d_d, h_d, m_d, x_d, h):
+    """MRNN: Zhao et al. 2020, where d follows the states; otherwise as MRNNF.
 
-    d = sigmoid(d_d d_prev + h_d h_prev + m_d m_prev + x_d x + b_d) / 2
-    F, h and m as in MRNNF.
+    d = sigmoid(d_d d_prev + h_d h_prev + m_d m_prev + x_d v + b_d) / 2
     """
-    d = 0.5 * sigmoid(d_d * d + h_d * h + m_d * m + x_d * x + bias_d)
-    f = _clenshaw(4 * d - 1, (q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11))
-    return tanh(w_h * x + r_h * h + bias_h), tanh(w_m * f + r_m * m + bias_m), d
+    d = 0.5 * sigmoid(d_d * d + h_d * h + m_d * m + x_d * v + bias_d)
+    f = _clenshaw(4 * d - 1, q)
+    return tanh(w_h * v + r_h * h + bias_h), tanh(w_m * f + r_m * m + bias_m), d
+
+
+_GATES = "W x + u*h + b"
+
+
+@cache
+def mlstmf(lags: int = LAGS) -> Cell:
+    """MLSTMF: Zhao et al. 2020, a filter of old memories with one d in place of the forget gate."""
+
+    @cell(gates=dict.fromkeys("gio", _GATES), state="c", weights="bias_d")
+    def mlstmf(g, i, o, c, bias_d):
+        c = sigmoid(i) * tanh(g) - _remembered(c, 0.5 * sigmoid(bias_d), lags)
+        return sigmoid(o) * tanh(c), c
+
+    return mlstmf
+
+
+@cache
+def mlstm(lags: int = LAGS) -> Cell:
+    """MLSTM: Zhao et al. 2020, as MLSTMF with d = sigmoid(W x + u h_prev + d_d d_prev + b) / 2."""
+
+    @cell(gates=dict.fromkeys("gieo", _GATES), state="c d", weights="d_d")
+    def mlstm(g, i, e, o, c, d, d_d):
+        d = 0.5 * sigmoid(e + d_d * d)
+        c = sigmoid(i) * tanh(g) - _remembered(c, d, lags)
+        return sigmoid(o) * tanh(c), c, d
+
+    return mlstm
+
+
+def _remembered(c: Any, d: Any, lags: int) -> Any:
+    """The sum over k of w_k(d) c_(t-k)."""
+    w = -d
+    total = w * c.lag(1)
+    for k in range(2, lags + 1):
+        w = w * ((k - 1 - d) * (1 / k))
+        total = total + w * c.lag(k)
+    return total

@@ -6,14 +6,14 @@ each other, so a layer of S units is S networks with a seed each, and one pass t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.papers.memory_cells import TERMS, coefficients, mrnn, mrnnf
+from benchmarks.papers.memory_cells import TERMS, coefficients, mlstm, mlstmf, mrnn, mrnnf
 from holdfast.compiler.cell import Cell
 from holdfast.nn import Recurrent
 
@@ -24,13 +24,18 @@ class Model:
 
     filtered: the layer reads the filter of the series beside the series. states: how many states
     reach the read-out beside the output. draws: the parameters in the order in which the authors'
-    code draws them, `_` for a number that they draw and do not use; those not named begin at 0.
+    code draws them, `_` for a number that they draw and do not use, with the number of inputs
+    behind a colon that bounds them as in `torch.nn.Linear`; those not named begin at 0.
     """
 
-    cell: Cell | str
+    cell: Callable[[], Cell] | str
     filtered: bool = False
     states: int = 0
     draws: str = ""
+
+
+def _gate(name: str) -> str:
+    return f"weight_ih:2 u_{name}:2 bias_ih:2"
 
 
 _DRAWS = "r_m bias_m w_m r_h bias_h w_h weight bias weight"
@@ -38,8 +43,14 @@ _DRAWS = "r_m bias_m w_m r_h bias_h w_h weight bias weight"
 MODELS = {
     "RNN": Model("rnn"),
     "LSTM": Model("lstm"),
-    "MRNNF": Model(mrnnf, True, 1, f"_ _ _ _ {_DRAWS}"),
-    "MRNN": Model(mrnn, True, 1, f"_ _ _ _ d_d bias_d h_d m_d x_d {_DRAWS}"),
+    "MRNNF": Model(lambda: mrnnf, True, 1, f"_ _ _ _ {_DRAWS}"),
+    "MRNN": Model(lambda: mrnn, True, 1, f"_ _ _ _ d_d bias_d h_d m_d x_d {_DRAWS}"),
+    "MLSTMF": Model(mlstmf, draws=f"{_gate('g')} {_gate('i')} _ _ _ _ {_gate('o')} weight bias"),
+    "MLSTM": Model(
+        mlstm,
+        draws=f"{_gate('g')} {_gate('i')} weight_ih:3 u_e:3 d_d:3 bias_ih:3 {_gate('o')} "
+        "weight bias",
+    ),
 }
 """The models of Zhao et al. 2020, table 2, by the paper's names."""
 
@@ -61,9 +72,11 @@ class Networks(nn.Module):
         """Whether torch's layer of this kind has two biases, which move together."""
         features = 1 + TERMS if self.model.filtered else 1
         options: dict[str, Any] = {"recurrence": "diagonal"} if self.twin else {}
+        kind = self.model.cell
+        chosen = kind if isinstance(kind, str) else kind()
         # The draws of the constructor are thrown away; each seed makes its own below.
         with torch.random.fork_rng(devices=[]):
-            self.layer = Recurrent(self.model.cell, features, self.size, **options)
+            self.layer = Recurrent(chosen, features, self.size, **options)
         self.weight = nn.Parameter(torch.zeros(1 + self.model.states, self.size))
         self.bias = nn.Parameter(torch.zeros(1, self.size))
         if self.model.filtered:
@@ -128,12 +141,13 @@ class Networks(nn.Module):
     def _first_values(self, seed: int) -> dict[str, Tensor]:
         """A column for one network: the values with which the authors' network of that seed begins.
 
-        All come from U(-1, 1), as in modules of torch with one input and one unit.
+        All come from U(-1, 1), as in modules of torch with one input and one unit, except where a
+        linear map of the authors has more inputs.
         """
         generator = torch.Generator().manual_seed(seed)
 
-        def draw(count: int = 1) -> Tensor:
-            return torch.empty(count).uniform_(-1, 1, generator=generator)
+        def draw(count: int = 1, bound: float = 1.0) -> Tensor:
+            return torch.empty(count).uniform_(-bound, bound, generator=generator)
 
         if self.twin:
             gates = [gate.name for gate in self.layer.cell.gates]
@@ -145,8 +159,9 @@ class Networks(nn.Module):
             values["layer.bias_ih_l0"] = draw(len(gates)) + draw(len(gates))
             return values | {"weight": draw(), "bias": draw()}
         values = {name: torch.zeros(0) for name in self.columns()}
-        for name in self.model.draws.split():
-            value = draw()
+        for one in self.model.draws.split():
+            name, _, inputs = one.partition(":")
+            value = draw(bound=int(inputs or 1) ** -0.5)
             if name != "_":
                 full = name if name in values else f"layer.{name}_l0"
                 values[full] = torch.cat([values[full], value])
