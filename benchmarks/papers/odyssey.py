@@ -20,14 +20,14 @@ TASK = "JSB chorales"
 
 VARIANTS = {
     "V": ("peephole", "the LSTM that the others are compared with"),
-    "NIG": ("nig", "no input gate"),
-    "NFG": ("nfg", "no forget gate"),
-    "NOG": ("nog", "no output gate"),
-    "NIAF": ("niaf", "no input activation function"),
-    "NOAF": ("noaf", "no output activation function"),
-    "CIFG": ("cifg", "coupled input and forget gate"),
+    "NIG": ("odyssey_nig", "no input gate"),
+    "NFG": ("odyssey_nfg", "no forget gate"),
+    "NOG": ("odyssey_nog", "no output gate"),
+    "NIAF": ("odyssey_niaf", "no input activation function"),
+    "NOAF": ("odyssey_noaf", "no output activation function"),
+    "CIFG": ("odyssey_cifg", "coupled input and forget gate"),
     "NP": ("lstm", "no peepholes"),
-    "FGR": ("fgr", "full gate recurrence"),
+    "FGR": ("odyssey_fgr", "full gate recurrence"),
 }
 """The paper's names, the cells, and what each lacks or has more."""
 
