@@ -1,15 +1,18 @@
-"""Fractional filters, and the cells of Zhao et al. 2020 that look back through one."""
+"""Fractional filters of a known series, and the cells of Zhao et al. 2020 that read through one.
+
+The catalogue has the same cells as `fractional_rnn` and `fractional_rnn_fixed`, with a lag of the
+input for each term of the filter. Here the long sum is done before the loop.
+"""
 
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from holdfast import Cell, cell, sigmoid, tanh
+from holdfast import cell, sigmoid, tanh
 
 LAGS = 100
 """K, where the filter is cut off, as in the authors' code."""
@@ -85,41 +88,3 @@ def mrnn(v, q, m, d, w_h, r_h, bias_h, w_m, r_m, bias_m, bias_d, d_d, h_d, m_d, 
     d = 0.5 * sigmoid(d_d * d + h_d * h + m_d * m + x_d * v + bias_d)
     f = _clenshaw(4 * d - 1, q)
     return tanh(w_h * v + r_h * h + bias_h), tanh(w_m * f + r_m * m + bias_m), d
-
-
-_GATES = "W x + u*h + b"
-
-
-@cache
-def mlstmf(lags: int = LAGS) -> Cell:
-    """MLSTMF: Zhao et al. 2020, a filter of old memories with one d in place of the forget gate."""
-
-    @cell(gates=dict.fromkeys("gio", _GATES), state="c", weights="bias_d")
-    def mlstmf(g, i, o, c, bias_d):
-        c = sigmoid(i) * tanh(g) - _remembered(c, 0.5 * sigmoid(bias_d), lags)
-        return sigmoid(o) * tanh(c), c
-
-    return mlstmf
-
-
-@cache
-def mlstm(lags: int = LAGS) -> Cell:
-    """MLSTM: Zhao et al. 2020, as MLSTMF with d = sigmoid(W x + u h_prev + d_d d_prev + b) / 2."""
-
-    @cell(gates=dict.fromkeys("gieo", _GATES), state="c d", weights="d_d")
-    def mlstm(g, i, e, o, c, d, d_d):
-        d = 0.5 * sigmoid(e + d_d * d)
-        c = sigmoid(i) * tanh(g) - _remembered(c, d, lags)
-        return sigmoid(o) * tanh(c), c, d
-
-    return mlstm
-
-
-def _remembered(c: Any, d: Any, lags: int) -> Any:
-    """The sum over k of w_k(d) c_(t-k)."""
-    w = -d
-    total = w * c.lag(1)
-    for k in range(2, lags + 1):
-        w = w * ((k - 1 - d) * (1 / k))
-        total = total + w * c.lag(k)
-    return total

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.papers.memory_cells import TERMS, coefficients, mlstm, mlstmf, mrnn, mrnnf
+from benchmarks.papers.memory_cells import LAGS, TERMS, coefficients, mrnn, mrnnf
+from holdfast.cells.fractional import memory_lstm, memory_lstm_fixed
 from holdfast.compiler.cell import Cell
 from holdfast.nn import Recurrent
 
@@ -24,8 +26,9 @@ class Model:
 
     filtered: the layer reads the filter of the series beside the series. states: how many states
     reach the read-out beside the output. draws: the parameters in the order in which the authors'
-    code draws them, `_` for a number that they draw and do not use, with the number of inputs
-    behind a colon that bounds them as in `torch.nn.Linear`; those not named begin at 0.
+    code draws them, with the gate behind a point; the number of inputs behind a colon bounds them,
+    as in `torch.nn.Linear`. `_` is a number that they draw and do not use. Parameters that are not
+    named begin at 0.
     """
 
     cell: Callable[[], Cell] | str
@@ -35,7 +38,7 @@ class Model:
 
 
 def _gate(name: str) -> str:
-    return f"weight_ih:2 u_{name}:2 bias_ih:2"
+    return f"weight_ih.{name}:2 u_{name}:2 bias_ih.{name}:2"
 
 
 _DRAWS = "r_m bias_m w_m r_h bias_h w_h weight bias weight"
@@ -45,10 +48,13 @@ MODELS = {
     "LSTM": Model("lstm"),
     "MRNNF": Model(lambda: mrnnf, True, 1, f"_ _ _ _ {_DRAWS}"),
     "MRNN": Model(lambda: mrnn, True, 1, f"_ _ _ _ d_d bias_d h_d m_d x_d {_DRAWS}"),
-    "MLSTMF": Model(mlstmf, draws=f"{_gate('g')} {_gate('i')} _ _ _ _ {_gate('o')} weight bias"),
+    "MLSTMF": Model(
+        partial(memory_lstm_fixed, LAGS),
+        draws=f"{_gate('g')} {_gate('i')} _ _ _ _ {_gate('o')} weight bias",
+    ),
     "MLSTM": Model(
-        mlstm,
-        draws=f"{_gate('g')} {_gate('i')} weight_ih:3 u_e:3 d_d:3 bias_ih:3 {_gate('o')} "
+        partial(memory_lstm, LAGS),
+        draws=f"{_gate('g')} {_gate('i')} weight_ih.e:3 u_e:3 u_e_d:3 bias_ih.e:3 {_gate('o')} "
         "weight bias",
     ),
 }
@@ -71,7 +77,7 @@ class Networks(nn.Module):
         self.twin = isinstance(self.model.cell, str)
         """Whether torch's layer of this kind has two biases, which move together."""
         features = 1 + TERMS if self.model.filtered else 1
-        options: dict[str, Any] = {"recurrence": "diagonal"} if self.twin else {}
+        options: dict[str, Any] = {} if self.model.filtered else {"recurrence": "diagonal"}
         kind = self.model.cell
         chosen = kind if isinstance(kind, str) else kind()
         # The draws of the constructor are thrown away; each seed makes its own below.
@@ -158,11 +164,14 @@ class Networks(nn.Module):
             }
             values["layer.bias_ih_l0"] = draw(len(gates)) + draw(len(gates))
             return values | {"weight": draw(), "bias": draw()}
-        values = {name: torch.zeros(0) for name in self.columns()}
+        values = {name: torch.zeros(len(value)) for name, value in self.columns().items()}
+        gates = [one.gate for one in self.layer.varied.accumulators if one.x]
+        after = {"weight": iter(range(len(self.weight)))}
         for one in self.model.draws.split():
-            name, _, inputs = one.partition(":")
+            place, _, inputs = one.partition(":")
             value = draw(bound=int(inputs or 1) ** -0.5)
+            name, _, gate = place.partition(".")
+            row = gates.index(gate) if gate else next(after.get(name, iter((0,))))
             if name != "_":
-                full = name if name in values else f"layer.{name}_l0"
-                values[full] = torch.cat([values[full], value])
-        return {name: value if len(value) else torch.zeros(1) for name, value in values.items()}
+                values[name if name in values else f"layer.{name}_l0"][row] = value
+        return values

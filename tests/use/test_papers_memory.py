@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from benchmarks.papers import folder, memory, memory_cells, memory_nets
 from benchmarks.papers.memory import EPOCHS, autoregress, train
-from benchmarks.papers.memory_cells import LAGS, coefficients, filtered, fractional, mlstm, mlstmf
+from benchmarks.papers.memory_cells import LAGS, coefficients, filtered, fractional
 from benchmarks.papers.memory_nets import MODELS, Networks
 from benchmarks.papers.registry import Settings
+from holdfast.cells.fractional import memory_lstm, memory_lstm_fixed
 from holdfast.data.long_memory import LongSeries, Split, read_series
 from tests.helpers import assert_same
 
@@ -35,7 +36,7 @@ FEW = 4
 
 @pytest.fixture
 def _few_lags(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, make in (("MLSTMF", mlstmf), ("MLSTM", mlstm)):
+    for name, make in (("MLSTMF", memory_lstm_fixed), ("MLSTM", memory_lstm)):
         short = dataclasses.replace(MODELS[name], cell=partial(make, FEW))
         monkeypatch.setitem(MODELS, name, short)
 
@@ -144,14 +145,14 @@ def mlstm_alone(p: dict[str, Tensor], x: Tensor) -> Tensor:
     h = d = torch.zeros(1, dtype=torch.float64)
     memories = torch.zeros(0, dtype=torch.float64)
     moves = "u_e" in p
-    names = "gieo" if moves else "gio"
+    names = "igoe" if moves else "igo"
     results = []
     for value in x:
         sums = {
             name: p["weight_ih"][n] * value + p[f"u_{name}"] * h + p["bias_ih"][n]
             for n, name in enumerate(names)
         }
-        d = torch.sigmoid(sums["e"] + p["d_d"] * d if moves else p["bias_d"]) / 2
+        d = torch.sigmoid(sums["e"] + p["u_e_d"] * d if moves else p["b_d"]) / 2
         past = memories.flip(0)[:FEW]
         c = torch.sigmoid(sums["i"]) * torch.tanh(sums["g"])
         c = c - (fractional(d, FEW)[: len(past), 0] * past).sum()
