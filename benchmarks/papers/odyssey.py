@@ -34,10 +34,10 @@ VARIANTS = {
 WORSE = ("NFG", "NOAF")
 """Significantly worse than V on every set, as the paper says; the others are not on this one."""
 
-BUDGET = Recipe(batch=8, epochs=40, patience=6)
+BUDGET = Recipe(batch=8, epochs=25, patience=5)
 """What every variant gets; learning rate and width come from the search."""
 
-TRIALS = 4
+TRIALS = 2
 SEEDS = 4
 
 
@@ -47,12 +47,12 @@ def trials(count: int) -> list[Recipe]:
     >>> [recipe.hidden for recipe in trials(2)] == [recipe.hidden for recipe in trials(3)][:2]
     True
     """
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(6)
     found = []
     for _ in range(count):
         wide, fast = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-        hidden = round(math.exp(math.log(50) + wide * math.log(200 / 50)))
-        rate = math.exp(math.log(1e-3) + fast * math.log(1e-2 / 1e-3))
+        hidden = round(math.exp(math.log(50) + wide * math.log(150 / 50)))
+        rate = math.exp(math.log(3e-3) + fast * math.log(1e-2 / 3e-3))
         found.append(dataclasses.replace(BUDGET, hidden=hidden, lr=float(f"{rate:.2g}")))
     return found
 

@@ -153,13 +153,13 @@ def test_music_has_a_row_for_every_model_and_says_what_was_not_run(
     monkeypatch.setattr(music, "train", fake)
     rows = list(music.music(Settings(seeds=1)))
     models = [row.model.partition(",")[0] for row in rows]
-    assert models == ["rnn", "gru", "lstm", "all", "lstm", "lstm"]
-    assert rows[3].note.startswith("not run: there is no polyphonic_music/Nottingham.mat")
-    assert "pieces moved" in rows[-1].model
-    assert [row.values for row in rows if row.values] == [(8.3,)] * 5
-    assert [row.reached for row in rows] == [True, True, True, None, True, True]
+    assert models == ["rnn", "gru", "lstm", "lstm", "lstm", "all"]
+    assert rows[5].note.startswith("not run: there is no polyphonic_music/Nottingham.mat")
+    assert "pieces moved" in rows[4].model
+    assert [row.values for row in rows[:5]] == [(8.3,)] * 5
+    assert [row.reached for row in rows] == [True, True, True, True, None, None]
     rows = list(music.music(Settings(seeds=2)))
-    assert [row.reached for row in rows] == [True, False, False, None, False, False]
+    assert [row.reached for row in rows] == [True, False, False, False, None, None]
 
 
 @pytest.mark.usefixtures("_chorales")
@@ -213,5 +213,5 @@ def test_the_search_takes_the_best_validation(
 @pytest.mark.parametrize(("name", "bound"), [("JSB chorales", 11.0), ("Nottingham", 8.0)])
 def test_a_few_epochs_on_the_real_pieces(data_dir: Path, name: str, bound: float) -> None:
     rolls = read_rolls(data_dir / music.FILES[name])
-    score = train(rolls, dataclasses.replace(music.PLAIN, hidden=64, epochs=3, window=150), seed=0)
+    score = train(rolls, dataclasses.replace(music.PLAIN[name], hidden=64, epochs=3), seed=0)
     assert score.test < bound
