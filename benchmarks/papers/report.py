@@ -75,17 +75,20 @@ def sequences(row: Row) -> str:
 
 
 def values(row: Row) -> str:
-    """Mean of the other result, with its range.
+    """Mean of the other result, with its standard deviation from four seeds on, and its range.
 
     >>> values(Row("", "", 3, measure="NLL", values=(8.5, 8.7, 8.6)))
     '8.6 (8.5 .. 8.7)'
+    >>> values(Row("", "", 4, measure="NLL", values=(1, 3, 1, 3)))
+    '2 ± 1 (1 .. 3)'
     """
     if not row.values:
         return ""
     mean = _figure(statistics.fmean(row.values))
     if len(row.values) == 1:
         return mean
-    return f"{mean} ({_figure(min(row.values))} .. {_figure(max(row.values))})"
+    spread = f" ± {_figure(statistics.pstdev(row.values))}" if len(row.values) > 3 else ""
+    return f"{mean}{spread} ({_figure(min(row.values))} .. {_figure(max(row.values))})"
 
 
 def _figure(value: float) -> str:

@@ -75,8 +75,8 @@ def bias_(layer: Recurrent, gate: str, value: float | Sequence[float] | Tensor) 
 
     Errors: `ValueError` where there is no such gate, or it has no bias.
     """
-    for parameters in _directions(layer):
-        _set_bias(layer, parameters, gate, torch.as_tensor(value))
+    for units, parameters in _directions(layer):
+        _set_bias(layer, parameters, units, gate, torch.as_tensor(value))
 
 
 @torch.no_grad()
