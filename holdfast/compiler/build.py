@@ -23,6 +23,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_noise import DRAW, emit_draw
+from holdfast.compiler.emit.llvm_outer import SLOTS, emit_outer, outer_tile
 from holdfast.compiler.emit.llvm_pack import PACKERS, emit_packers
 from holdfast.compiler.emit.target import Target, host, machine
 from holdfast.compiler.plan import Plan, plan
@@ -159,6 +160,21 @@ def drawer(dtype: torch.dtype) -> Callable[..., None]:
         function(*values)
 
     return call
+
+
+@cache
+def multiplier(order: str, dtype: torch.dtype) -> Kernel:
+    """The kernel that multiplies large matrices in one format; see `emit.llvm_outer`.
+
+    Arguments:
+        order: one of `emit.llvm_outer.ORDERS`.
+    """
+    form = emit.FORMATS[dtype]
+    target = host()
+    key = _digest("outer", order, form.name, target.key)
+    with _lock:
+        engine = _engine(key, lambda: emit_outer(order, form, target), "whole")
+    return Kernel((*SLOTS, "threads"), outer_tile(form, target), engine)
 
 
 def _build(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:

@@ -1,36 +1,87 @@
-"""The large products after the loop, in the order of operands that is faster."""
+"""The large products after the loop: by compiled code, small ones by PyTorch's.
+
+Which of them multiplies, and in which order of operands, depends on sizes alone, so that the same
+call gives the same bits.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_NARROW = 32
+from holdfast.compiler import threads
+from holdfast.compiler.build import multiplier
+from holdfast.compiler.emit.llvm import FORMATS
+from holdfast.compiler.emit.llvm_outer import piece_size
+
+_SMALL = 500_000
+"""Multiply-adds below which calling PyTorch costs less than what our kernel saves."""
+
+_MANY = 256
+"""Rows from which turning a narrow result pays."""
 
 
 def gradient_product(left: Tensor, right: Tensor, result: Tensor, *, add: bool) -> None:
     """`left^T right` into `result`, or added to it.
 
-    A narrow matrix over many rows goes first: with 8 inputs against 128 columns of gates the other
-    order took four times as long. With few rows, or a wide matrix, turning the result costs more.
+    Vectors of the result lie along its rows. Where those are so narrow that much of each vector
+    would be empty, the turned product is computed, and turned again.
 
     Arguments:
         left: `[N, G]`. right: `[N, K]`. result: `[G, K]`.
     """
     rows, width = right.shape
-    if width <= _NARROW and width < left.shape[1] and rows >= 8 * width:
-        product = torch.mm(right.t(), left).t()
-        result.add_(product) if add else result.copy_(product)
-    elif add:
-        result.addmm_(left.t(), right)
+    if not _compiled(left, right, result, rows * width * left.shape[1]):
+        if add:
+            result.addmm_(left.t(), right)
+        else:
+            torch.mm(left.t(), right, out=result)
+        return
+    lanes = multiplier("outer", right.dtype).tile.lanes
+    if rows >= _MANY and _wasteful(width, lanes) and not _wasteful(left.shape[1], lanes):
+        turned = right.new_empty(width, left.shape[1])
+        multiply("outer", right, left, turned, add=False)
+        result.add_(turned.t()) if add else result.copy_(turned.t())
     else:
-        torch.mm(left.t(), right, out=result)
+        multiply("outer", left, right, result, add=add)
 
 
-def rows_product(left: Tensor, right: Tensor) -> Tensor:
-    """`left right`.
+def rows_product(left: Tensor, right: Tensor, result: Tensor, *, add: bool) -> None:
+    """`left right` into `result`, or added to it.
 
     Arguments:
-        left: `[N, G]`. right: `[G, K]`.
+        left: `[N, G]`. right: `[G, K]`. result: `[N, K]`.
     """
-    return torch.mm(left, right)
+    if right.shape[1] > 1 and _compiled(left, right, result, left.shape[0] * right.numel()):
+        multiply("rows", left, right, result, add=add)
+    elif add:
+        result.addmm_(left, right)
+    else:
+        torch.mm(left, right, out=result)
+
+
+def multiply(order: str, left: Tensor, right: Tensor, result: Tensor, *, add: bool) -> None:
+    """The compiled product of matrices whose rows are contiguous, of one format.
+
+    Arguments:
+        order: `outer` for `left^T right`, `rows` for `left right`.
+    """
+    kernel = multiplier(order, right.dtype)
+    rows, columns = result.shape
+    depth = right.shape[0]
+    tiles = -(-rows // kernel.tile.rows)
+    count = threads.team(tiles, 0, 1, 2 * rows * columns * depth).count
+    piece = right.new_empty(count * piece_size(FORMATS[right.dtype]))
+    tensors = (left, right, result, piece)
+    strides = (left.stride(0), right.stride(0), result.stride(0))
+    pointers = (tensor.data_ptr() for tensor in tensors)
+    kernel([*pointers, *strides, rows, columns, depth, int(add)], count)
+
+
+def _compiled(left: Tensor, right: Tensor, result: Tensor, products: int) -> bool:
+    return products >= _SMALL and all(one.stride(1) == 1 for one in (left, right, result))
+
+
+def _wasteful(width: int, lanes: int) -> bool:
+    """Whether a third or more of the vectors that cover a row would be empty."""
+    return 3 * width <= 2 * -(-width // lanes) * lanes

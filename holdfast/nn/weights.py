@@ -68,13 +68,12 @@ class Matrices:
             return
         heads = right.shape[1] // width
         blocks = target.view(-1, heads, width, width)  # [gates, heads, units, columns]
-        gates = left.shape[1] // (heads * width)
-        parts = left.reshape(left.shape[0], gates, heads, width)
-        for head in range(heads):
-            mine = parts[:, :, head].flatten(1)
-            product = torch.mm(mine.t(), right[:, head * width : (head + 1) * width])
-            product = product.view(-1, width, width)
-            blocks[:, head] = blocks[:, head] + product if add else product
+        gates = blocks.shape[0]
+        parts = left.view(left.shape[0], gates, heads, width)
+        for gate in range(gates):
+            for head in range(heads):
+                columns = right[:, head * width : (head + 1) * width]
+                gradient_product(parts[:, gate, head], columns, blocks[gate, head], add=add)
 
     def _previous(self) -> list[tuple[Tensor, Tensor]]:
         """Rows of `d_gates` beside what R multiplied in their step."""
@@ -119,10 +118,10 @@ class Matrices:
 
     def _through(self, gradients: Tensor, weight: Tensor, part: str) -> Tensor:
         hidden = self.sizes.hidden
-        total: Tensor | None = None
-        for start, end, first in runs(self.cell, part):
+        total = gradients.new_empty(gradients.shape[0], weight.shape[1])
+        spans = runs(self.cell, part)
+        for n, (start, end, first) in enumerate(spans):
             columns = slice(start * hidden, end * hidden)
             rows = slice(first * hidden, (first + end - start) * hidden)
-            term = rows_product(gradients[:, columns], weight[rows])
-            total = term if total is None else total.add_(term)
-        return gradients.new_zeros(gradients.shape[0], weight.shape[1]) if total is None else total
+            rows_product(gradients[:, columns], weight[rows], total, add=n > 0)
+        return total if spans else total.zero_()

@@ -20,6 +20,7 @@ from holdfast.compiler import build
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
 from holdfast.compiler.emit.llvm_loops import Sizes
+from holdfast.compiler.emit.llvm_outer import ORDERS, emit_outer, outer_tile
 from holdfast.compiler.emit.target import TARGETS, host
 from holdfast.errors import BuildError
 from tests.emit.fresh import fresh
@@ -102,6 +103,22 @@ def test_products_use_the_registers_of_the_target(
     tile = emit.kernel_tile(plan, mode, emit.FORMATS[dtype], Sizes(3, 64), TARGETS[target])
     found = re.findall(PRODUCTS[target], assembly)
     assert len(found) >= tile.rows * tile.vectors
+    strange = re.search(STRANGE[target], assembly)
+    assert strange is None, f"{target} has no register {strange and strange[0]}"
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_products_after_the_loop_use_the_registers_of_the_target(
+    target: str, order: str, dtype: torch.dtype
+) -> None:
+    text = emit_outer(order, emit.FORMATS[dtype], TARGETS[target])
+    assembly = _assemble(text, target, assembly=True).decode()
+    tile = outer_tile(emit.FORMATS[dtype], TARGETS[target])
+    assert len(re.findall(PRODUCTS[target], assembly)) >= tile.rows * tile.vectors
     strange = re.search(STRANGE[target], assembly)
     assert strange is None, f"{target} has no register {strange and strange[0]}"
 
