@@ -57,11 +57,16 @@ def team(rows: int, blocks: int, steps: int, step_operations: int) -> Team:
         rows: rows of the batch. blocks: blocks of units. steps: T.
         step_operations: floating-point operations of one time step.
     """
-    most = max(1, min(torch.get_num_threads(), steps * step_operations // _WORTH))
+    most = shared(steps * step_operations)
     few = rows < 2 * most and blocks >= most
     if most > 1 and few and step_operations >= _WORTH and pool() == "openmp":
         return Team(most, by_block=True)
     return Team(max(1, min(most, rows)))
+
+
+def shared(operations: int) -> int:
+    """The threads that are worth while for so many floating-point operations."""
+    return max(1, min(torch.get_num_threads(), operations // _WORTH))
 
 
 @cache

@@ -70,7 +70,7 @@ def multiply(order: str, left: Tensor, right: Tensor, result: Tensor, *, add: bo
     rows, columns = result.shape
     depth = right.shape[0]
     tiles = -(-rows // kernel.tile.rows)
-    count = threads.team(tiles, 0, 1, 2 * rows * columns * depth).count
+    count = max(1, min(tiles, threads.shared(2 * rows * columns * depth)))
     piece = right.new_empty(count * piece_size(FORMATS[right.dtype]))
     tensors = (left, right, result, piece)
     strides = (left.stride(0), right.stride(0), result.stride(0))

@@ -1,10 +1,11 @@
 """Products of large matrices in LLVM IR: one kernel a format and order of operands, any sizes.
 
-`out[r, c] (+)= sum over n of left[n, r] right[n, c]`, or of `left[r, n] right[n, c]`. Tiles of `out`
-are summed in registers, numbers of `left` against vectors of `right`. Pieces of `right` that fit
-into the second-level cache are copied into the order in which tiles read them, with zeros beyond the
-last column; `left` is read where it lies. Threads share the rows of `out`. Each number is summed in
-the order of n, piece by piece, so neither the number of threads nor its place in a tile changes it.
+`out[r, c] (+)= sum over n of left[n, r] right[n, c]`, or of `left[r, n] right[n, c]`. Tiles of
+`out` are summed in registers, numbers of `left` against vectors of `right`. Pieces of `right` that
+fit into the second-level cache are copied into the order in which tiles read them, with zeros after
+the last column; `left` is read where it lies. Threads share the rows of `out`, and each copies for
+itself. Each number is summed in the order of n, piece by piece: neither how many threads there are
+nor its place in a tile changes a bit of it.
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ class _Product:
 
     def _packed(self, vector: Value) -> Value:
         """Where the group that starts with a vector lies in the piece."""
-        return self.e.at(self.e["piece"], self.e.times(vector, PIECE * self.e.lanes))
+        e = self.e
+        mine = e.times(e["thread"], PIECE * self.columns)
+        return e.at(e["piece"], mine, e.times(vector, PIECE * e.lanes))
 
     def _source(self, piece: _Piece, vector: Value, width: int) -> tuple[Value, Value]:
         """Where a group of vectors is read, and the distance between its rows."""
