@@ -1,4 +1,4 @@
-"""`python -m benchmarks layers` and `options`: gate, run, table, one line of JSON."""
+"""`python -m benchmarks layers`, `options` and `cells`: gate, run, table, one line of JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks import layers, options_report, pages, peers, registry, report
+from benchmarks import cells as catalogue
+from benchmarks import cells_report, layers, options_report, pages, peers, registry, report
 from benchmarks import options as costs
 from benchmarks.layers import Refusal
 from benchmarks.registry import Shape
@@ -80,8 +82,34 @@ def _options(options: argparse.Namespace) -> int:
     return int(any(isinstance(one, costs.Refusal) for one in found))
 
 
+def _cells_run(options: argparse.Namespace) -> int:
+    rounds, seconds = _turns(options)
+    threads = _introduce(rounds)
+    print(f"{options.shape}\n{cells_report.HEAD}")
+    found = []
+    for one in catalogue.measure(options.only or tuple(CELLS), options.shape, rounds, seconds):
+        found.append(one)
+        print(*cells_report.lines(one), sep="\n", flush=True)
+    about = {"rounds": rounds, "turn_s": seconds}
+    line = cells_report.record(found, options.shape, threads, about)
+    if options.json:
+        report.append(options.json, line)
+    if options.record:
+        report.append(cells_report.RECORD, line)
+        _write_speeds(cells_report.RECORD, cells_report.SPEED)
+    print(f"\n{line}", flush=True)
+    return int(any(isinstance(one, catalogue.Refusal) for one in found))
+
+
+def _write_speeds(record: Path, speed: Path) -> None:
+    speed.write_text(cells_report.speeds(pages.newest(record)), encoding="utf-8")
+
+
 def _pages(options: argparse.Namespace) -> int:
     pages.write(options.page, pages.render(pages.newest(options.record)))
+    cells = pages.render(pages.newest(options.cells), cells_report.section)
+    pages.write(options.page, cells, cells_report.BEGIN, cells_report.END)
+    _write_speeds(options.cells, options.speed)
     return 0
 
 
@@ -104,11 +132,30 @@ def _parser() -> argparse.ArgumentParser:
         "--options", type=_names, default=costs.NAMES, help="names, with commas between"
     )
     verb.add_argument("--shape", type=_shape, default=costs.SHAPE, help="B32-T100-I32-H128")
+    _add_cells(verbs)
     verb = verbs.add_parser("pages", help="write the recorded runs into docs/performance.md")
     verb.set_defaults(run=_pages)
     verb.add_argument("--record", type=Path, default=pages.RECORD, help="results/options.jsonl")
+    verb.add_argument("--cells", type=Path, default=cells_report.RECORD, help="results/cells.jsonl")
     verb.add_argument("--page", type=Path, default=pages.PAGE, help="docs/performance.md")
+    verb.add_argument(
+        "--speed", type=Path, default=cells_report.SPEED, help="holdfast/cells/speed.json"
+    )
     return parser
+
+
+def _add_cells(verbs: Any) -> None:
+    verb = verbs.add_parser("cells", help="each cell, beside lstm and beside its own eager loop")
+    verb.set_defaults(run=_cells_run)
+    _add_common(verb)
+    verb.add_argument("--shape", type=_one_shape, default=catalogue.SHAPE, help="B32-T100-...")
+    which = verb.add_mutually_exclusive_group()
+    which.add_argument("--only", type=_cells, metavar="NAMES", help="names, with commas between")
+    which.add_argument(
+        "--record",
+        action="store_true",
+        help="append the JSON line to results/cells.jsonl and renew holdfast/cells/speed.json",
+    )
 
 
 def _add_common(verb: argparse.ArgumentParser) -> None:
@@ -143,10 +190,15 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _shape(text: str) -> Shape:
+def _one_shape(text: str) -> Shape:
     (shape, *more) = _shapes(text)
     if more:
         raise argparse.ArgumentTypeError(f"got {text}, expected one shape")
+    return shape
+
+
+def _shape(text: str) -> Shape:
+    shape = _one_shape(text)
     if shape.H % peers.HEADS:
         raise argparse.ArgumentTypeError(f"got H{shape.H}, expected a multiple of {peers.HEADS}")
     return shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +32,39 @@ def newest(path: Path) -> list[dict[str, Any]]:
     return [last[threads] for threads in sorted(last)]
 
 
-def render(runs: Iterable[dict[str, Any]]) -> str:
-    """Runs as Markdown: for each a table with a row for every option.
+def render(
+    runs: Iterable[dict[str, Any]],
+    section: Callable[[dict[str, Any]], Iterator[str]] | None = None,
+) -> str:
+    """Runs as Markdown: for each what `section` says of it.
 
     >>> render([])
     'No run is recorded yet.\\n'
+
+    Arguments:
+        section: lines of one run; those of `options` where None.
     """
-    parts = ["\n".join(_section(run)) + "\n" for run in runs]
+    parts = ["\n".join((section or options_section)(run)) + "\n" for run in runs]
     return "\n".join(parts) or NOTHING
 
 
-def write(page: Path, text: str) -> None:
-    """Put a text between the marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN + "\n")
-    _, mark, after = rest.partition(END)
+def write(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Put a text between two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin + "\n")
+    _, mark, after = rest.partition(end)
     if not mark:
-        raise ValueError(f"{page} has no two lines {BEGIN} and {END} to write between")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{page} has no two lines {begin} and {end} to write between")
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def written(page: Path) -> str:
-    """The text between the marks of a page."""
-    rest = page.read_text(encoding="utf-8").partition(BEGIN + "\n\n")[2]
-    return rest.partition("\n" + END)[0]
+def written(page: Path, begin: str = BEGIN, end: str = END) -> str:
+    """The text between two marks of a page."""
+    rest = page.read_text(encoding="utf-8").partition(begin + "\n\n")[2]
+    return rest.partition("\n" + end)[0]
 
 
-def _section(run: dict[str, Any]) -> Iterator[str]:
+def options_section(run: dict[str, Any]) -> Iterator[str]:
+    """Lines of Markdown for a run over the options: a table with a row for each."""
     threads, machine, day = run["threads"], run["machine"], run["date"][:10]
     versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch"))
     yield f"### {threads} thread{'s' if threads > 1 else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import types
 from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
@@ -82,28 +83,51 @@ def _load(path: Path) -> Any:
     return module
 
 
-def catalogue(times: Mapping[str, float] | None = None) -> str:
-    """One line a cell: name, states, parameters, time over that of `lstm`, and what it is.
+def catalogue(times: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    """One line a cell: name, states, parameters, times over those of `lstm`, and what it is.
 
     Arguments:
-        times: of each cell, over that of `lstm`; a dash stands where there is none.
+        times: of each cell, over those of `lstm`, by pass: `forward` and `forward+backward`; a dash
+            stands where there is none.
     """
-    rows = [("cell", "states", f"I=H={WIDTH}", "time", "what it is, and where it comes from")]
+    heads = ("cell", "states", f"I=H={WIDTH}", "time", "f+b")
+    rows: list[tuple[str, ...]] = [(*heads, "what it is, and where it comes from")]
     for name, cell in CELLS.items():
-        time = (times or {}).get(name)
+        known = (times or {}).get(name, {})
+        both = (known.get(which) for which in ("forward", "forward+backward"))
+        forward, backward = ("-" if time is None else f"{time:.2f}" for time in both)
         states = " ".join(("h", *cell.states))
         what = cell.doc.splitlines()[0].removesuffix(".")
         count = f"{cell.count(WIDTH, WIDTH):,}"
-        rows.append((name, states, count, "-" if time is None else f"{time:.2f}", what))
-    name, states, count, time, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+        rows.append((name, states, count, forward, backward, what))
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(
-        f"{row[0]:<{name}}  {row[1]:<{states}}  {row[2]:>{count}}  {row[3]:>{time}}  {row[4]}\n"
+        f"{row[0]:<{wide[0]}}  {row[1]:<{wide[1]}}  {row[2]:>{wide[2]}}  {row[3]:>{wide[3]}}  "
+        f"{row[4]:>{wide[4]}}  {row[5]}\n"
         for row in rows
     )
 
 
+def measured() -> dict[str, Any]:
+    """What was measured once, on one machine: `cells` by name with the times of each pass over
+    those of `lstm`, and `date`, `cpu`, `threads` and `shape`; only empty `cells` before that.
+
+    >>> "cells" in measured()
+    True
+    """
+    return json.loads((Path(__file__).parent / "cells" / "speed.json").read_text(encoding="utf-8"))
+
+
 def _run_cells(arguments: argparse.Namespace) -> int:
-    print(f"{catalogue()}\n{structures.listing(WIDTH)}", end="")
+    found = measured()
+    parts = [catalogue(found["cells"]), structures.listing(WIDTH)]
+    if found["cells"]:
+        parts.insert(
+            1,
+            f"time, f+b: forward, and forward + backward, over that of lstm ({found['shape']}, "
+            f"{found['threads']} thread(s), {found['cpu']}, {found['date'][:10]})\n",
+        )
+    print("\n".join(parts), end="")
     return 0
 
 

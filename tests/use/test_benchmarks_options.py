@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import gate, options, options_report, pages, peers, registry, timing
+from benchmarks import cells_report, gate, options, options_report, pages, peers, registry, timing
 from benchmarks.__main__ import main
 from benchmarks.options import SMALL, Problem, Row, table
 from benchmarks.registry import Shape
@@ -207,11 +207,15 @@ def test_the_page_is_written_from_the_newest_runs(tmp_path: Path) -> None:
     record, page = tmp_path / "options.jsonl", tmp_path / "page.md"
     lines = [recorded(1.2, 2), recorded(5.0, 1), recorded(1.05, 1)]
     record.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    page.write_text(f"before\n\n{pages.BEGIN}\n\nold\n\n{pages.END}\n\nafter\n", encoding="utf-8")
+    cells = f"{cells_report.BEGIN}\n{cells_report.END}"
+    old = f"before\n\n{pages.BEGIN}\n\nold\n\n{pages.END}\n\nafter\n"
+    page.write_text(f"{cells}\n{old}", encoding="utf-8")
+    aside = ["--cells", str(tmp_path / "none"), "--speed", str(tmp_path / "speed.json")]
     for _ in range(2):
-        assert main(["pages", "--record", str(record), "--page", str(page)]) == 0
+        assert main(["pages", "--record", str(record), "--page", str(page), *aside]) == 0
     text = page.read_text(encoding="utf-8")
     assert pages.written(page) == pages.render(pages.newest(record))
+    text = text[text.index("before") :]
     assert text.startswith(f"before\n\n{pages.BEGIN}\n\n### 1 thread\n")
     assert text.endswith(f"|\n\n{pages.END}\n\nafter\n")
     assert (text.count("### "), text.count("old")) == (2, 0)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from holdfast import show
 from holdfast.cells import CELLS
 from holdfast.cli import main
 from holdfast.compiler.build import STAGES
 from holdfast.nn.structures import listing
-from holdfast.show import catalogue
+from holdfast.show import catalogue, measured
 
 OWN = """from __future__ import annotations
 from holdfast import cell, tanh
@@ -25,10 +26,11 @@ number = 3
 
 def test_cells_lists_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cells"]) == 0
-    cells, structures = capsys.readouterr().out.split("\n\n")
+    cells, *note, structures = capsys.readouterr().out.split("\n\n")
     assert structures == listing(128)
+    assert [one[:11] for one in note] == ["time, f+b: "] * bool(measured()["cells"])
     head, *lines = cells.splitlines()
-    assert head.split()[:4] == ["cell", "states", "I=H=128", "time"]
+    assert head.split()[:5] == ["cell", "states", "I=H=128", "time", "f+b"]
     assert [line.split()[0] for line in lines] == list(CELLS)
     for line, one in zip(lines, CELLS.values(), strict=True):
         states = ["h", *one.states]
@@ -37,9 +39,20 @@ def test_cells_lists_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_cells_shows_how_long_each_takes_where_that_is_known() -> None:
-    lines = {line.split()[0]: line.split() for line in catalogue({"gru": 0.875}).splitlines()}
-    assert lines["gru"][1:4] == ["h", "98,816", "0.88"]
-    assert lines["lstm"][1:5] == ["h", "c", "131,584", "-"]
+    times = {"gru": {"forward": 0.875, "forward+backward": 0.75}}
+    lines = {line.split()[0]: line.split() for line in catalogue(times).splitlines()}
+    assert lines["gru"][1:5] == ["h", "98,816", "0.88", "0.75"]
+    assert lines["lstm"][1:6] == ["h", "c", "131,584", "-", "-"]
+
+
+def test_cells_says_where_times_come_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"cells": {"gru": {"forward": 0.5}}, "shape": "B1-T2-I3-H4", "threads": 1}
+    found |= {"cpu": "abacus", "date": "2026-11-21T10:00:00"}
+    monkeypatch.setattr(show, "measured", lambda: found)
+    assert main(["cells"]) == 0
+    assert "(B1-T2-I3-H4, 1 thread(s), abacus, 2026-11-21)" in capsys.readouterr().out
 
 
 EXPECTED = {
