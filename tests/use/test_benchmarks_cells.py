@@ -209,7 +209,7 @@ def test_what_is_refused_is_said(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--only", "gru,gruu"], "no cell 'gruu'; there are coupled"),
+        (["--only", "gru,gruu"], "no cell 'gruu'; there are "),
         (["--only", "gru", "--record"], "not allowed with argument --only"),
         (["--shape", f"{TINY},{TINY}"], "expected one shape"),
     ],
