@@ -65,19 +65,25 @@ class Runner:
                     return self.forward()
 
             return forward
-        parameters = list(self.parameters.values())
-        return lambda: torch.autograd.grad(self.forward(), parameters, weightings)
+        return lambda: self._gradients(self.forward(), weightings)
 
     def results(self, weightings: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Outputs of both passes and every gradient."""
         with torch.inference_mode():
             inferred = [out.clone() for out in self.forward()]
         outs = self.forward()
-        gradients = torch.autograd.grad(outs, list(self.parameters.values()), weightings)
+        gradients = self._gradients(outs, weightings)
         found = {f"inferred output {n}": out for n, out in enumerate(inferred)}
         found |= {f"output {n}": out.detach() for n, out in enumerate(outs)}
         named = zip(self.parameters, gradients, strict=True)
         return found | {f"gradient of {name}": value for name, value in named}
+
+    def _gradients(
+        self, outs: tuple[Tensor, ...], weightings: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Zeros for a parameter that a cell has and does not use."""
+        parameters = list(self.parameters.values())
+        return torch.autograd.grad(outs, parameters, weightings, materialize_grads=True)
 
 
 Peer = Callable[[Given], Runner]

@@ -45,7 +45,9 @@ def _whole(cell: Cell, part: str, hidden_size: int) -> Tensor:
         for acc, _ in cell.split(part, hidden_size)
         for tie in (ties.get(acc.gate),)
     ]
-    return torch.from_numpy(np.concatenate(index))
+    # Kept for every later call, which may be one that autograd watches.
+    with torch.inference_mode(False):
+        return torch.from_numpy(np.concatenate(index))
 
 
 _index = untraced(_whole)

@@ -172,6 +172,13 @@ def test_a_cell_with_further_inputs_is_measured(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("_apart")
+def test_a_cell_with_tied_gates_infers_and_trains() -> None:
+    """In this order: what the first pass keeps must do for the second."""
+    assert CELLS["rot_lstm"].ties
+    cells.check("rot_lstm")
+
+
+@pytest.mark.usefixtures("_apart")
 def test_the_gate_compares_with_the_eager_target(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Problem.of("lstm", SMALL)
     with monkeypatch.context() as patch:
