@@ -158,7 +158,7 @@ def test_every_experiment_yields_rows(name: str) -> None:
     assert rows
     assert len({(row.task, row.model) for row in rows}) == len(rows), "two rows are not told apart"
     for row in rows:
-        assert row.seeds == 1
+        assert row.seeds == (0 if row.note.startswith("not run") else 1)
         assert row.task
         assert row.model
         assert row.solved is None or len(row.sequences) == row.solved <= row.seeds
