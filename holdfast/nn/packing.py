@@ -11,6 +11,7 @@ from torch import Tensor
 from holdfast.compiler.build import packer
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm import output_tile
+from holdfast.compiler.emit.llvm_forward import inner_tile
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 
 
@@ -88,7 +89,8 @@ def pack_forward(
     recurrent = parameters.get("weight_hh")
     if recurrent is not None:
         for name, _, position in inner(cell):
-            packed[f"weights {name}"] = pack.gates(rows_of(recurrent, position, hidden), 1, cut)
+            own = rows_of(recurrent, position, hidden)
+            packed[f"weights {name}"] = pack.gates(own, 1, inner_tile(cut, sizes))
         outer = _outer(cell, recurrent, hidden)
         if outer.shape[0]:
             packed["weights_h"] = pack.gates(outer, outer.shape[0] // hidden, cut)

@@ -56,7 +56,7 @@ def slots(plan: Plan, mode: str, sizes: Sizes) -> list[str]:
 
 def kernel_tile(plan: Plan, mode: str, form: Format, sizes: Sizes, target: Target) -> Tile:
     """How a kernel cuts its product."""
-    sums = 1 if mode == "backward" else max(map(len, groups(plan)))
+    sums = 1 if mode == "backward" else max(map(len, groups(plan)), default=1)
     width = sizes.depth if sizes.heads > 1 else 0
     lanes = target.lanes(form.itemsize)
     return tile(sizes.hidden, sums, lanes, register_budget(target), width)

@@ -106,7 +106,7 @@ class BackwardEmitter:
     def emit(self) -> None:
         """Write the whole body."""
         e, b = self.e, self.e.builder
-        self.share = mine = share(e, self.tile)
+        self.share = mine = share(e, self.tile, self.tile.rows)
         descending = b.icmp_signed("!=", e["descending"], number(0))
         end = b.select(descending, b.neg(e["batch"]), self._total_rows())
         carried = [end, number(0)]
@@ -151,6 +151,7 @@ class BackwardEmitter:
             ),
             e[f"weights {node.name}"],
             self.hidden_size // self.sizes.heads,
+            self.tile,
         )
 
     def _total_rows(self) -> Value:

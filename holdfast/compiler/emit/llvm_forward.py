@@ -32,7 +32,7 @@ from holdfast.compiler.emit.llvm_loops import (
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
-from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_pass
+from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, chunks, emit_pass
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 from holdfast.compiler.trace import given_column
@@ -41,6 +41,9 @@ SIZES = ("counts", "index", "arrived", "indexed", "descending", "steps", "batch"
 """Rows alive at each step `[T]` or null; where live rows lie among the user's; the threads'
 counter; all bits set where `index` is used, else 0; whether a dense batch is read from its last
 step to its first; T, B, and whether threads share the units of a row rather than the rows."""
+
+_SPAN = 12
+"""Rows at least that a thread does at a time, where steps have several sweeps."""
 
 STORING = ("collect", "train")
 """Modes that store the sequences of the states."""
@@ -112,14 +115,16 @@ class ForwardEmitter:
         self.from_h = [n for n, acc in enumerate(plan.accumulators) if acc.h and not acc.inner]
         self.saved = {node: n for n, node in enumerate(plan.saved)}
         self.leaves = {acc.leaf: n for n, acc in enumerate(plan.accumulators)}
-        self.sweeps = Sweeps(self.e, tile, plan.sweeps, self._load, self._give)
+        self.span = tile.rows if plan.sweeps.single else -(-_SPAN // tile.rows) * tile.rows
+        parts = (self._load, self._give)
+        self.sweeps = Sweeps(self.e, tile, plan.sweeps, *parts, span=self.span)
         count = tile.rows * self.sums * tile.vectors if plan.sweeps.single else 1
         self.scratch = self.e.builder.alloca(self.e.math.vector, count, name="scratch")
 
     def emit(self) -> None:
         """Write the whole body."""
         e = self.e
-        self.share = share(e, self.tile)
+        self.share = share(e, self.tile, self.span)
         first = [e["operand_first"], number(self.hidden_size)] if self.plan.operand else []
         if self.mode == "step":
             self.operand = (first[0], first[1]) if first else self.operand
@@ -161,9 +166,9 @@ class ForwardEmitter:
         limit = e.minimum(mine.end, alive)
         with (
             e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
-            e.loop(mine.start, limit, mine.stride, name="r") as rows,
+            chunks(e, mine, limit, self.span, self.tile.rows) as (row, end),
         ):
-            self._rows(block.index, rows.index, limit)
+            self._rows(block.index, row, end)
         if not self.plan.sweeps.single:
             for group in self.plan.sweeps.groups:
                 for node in self.plan.sweeps.sweeps[group[0]].products:
@@ -251,8 +256,23 @@ class ForwardEmitter:
             ),
             e[f"weights {node.name}"],
             self.hidden_size // self.sizes.heads,
-            lambda row, unit: e.vector_at(self.sweeps.at(node, row, unit)),
+            inner_tile(self.tile, self.sizes),
+            partial(self._beginning, node),
         )
+
+    def _beginning(self, node: Node, row: Value, unit: Value) -> Value:
+        """What the product of a gate that is called is added to: W x + b, b, or nothing."""
+        e, b, cut = self.e, self.e.builder, self.tile
+        member = self.leaves[node.name]
+        acc = self.plan.accumulators[member]
+        if acc.x:
+            return e.vector_at(self.sweeps.at(node, row, unit))
+        if not (acc.bias_ih or acc.bias_hh):
+            return e.math.const(0.0)
+        block = b.sdiv(unit, number(cut.units))
+        inside = b.srem(unit, number(cut.units))
+        start = b.add(e.times(block, self.sums * cut.units), inside)
+        return e.vector_at(e.at(e["bias"], start, member * cut.units))
 
     def _scratch_at(self, index: Value) -> Value:
         return self.e.builder.gep(self.scratch, [index])
@@ -332,13 +352,13 @@ class ForwardEmitter:
         cut = tile(self.sizes.projection, 1, self.tile.lanes, self.tile.budget)
         with (
             e.loop(number(0), number(cut.blocks), number(1), name="p") as block,
-            e.loop(mine.start, limit, mine.stride, name="r") as chunk,
+            chunks(e, mine, limit, self.span, self.tile.rows) as (first, end),
         ):
-            count = e.minimum(number(self.tile.rows), b.sub(limit, chunk.index))
+            count = e.minimum(number(self.tile.rows), b.sub(end, first))
             packed = e.at(e["weights_r"], e.times(block.index, self.hidden_size * cut.units))
 
             def products(rows: int) -> None:
-                here = [b.add(chunk.index, number(q)) for q in range(rows)]
+                here = [b.add(first, number(q)) for q in range(rows)]
                 starts = [e.at(e["hidden"], e.times(row, self.hidden_size)) for row in here]
                 zeros = [[e.math.const(0.0)] * cut.vectors for _ in here]
                 columns = list(range(cut.vectors))
@@ -358,14 +378,22 @@ class ForwardEmitter:
 def groups(plan: Plan) -> list[list[int]]:
     """Affine sums that are accumulated together.
 
-    All of them, unless every sum is of x alone or of h alone: then each kind by itself, with more
-    rows in the registers.
+    All that x or the previous h is multiplied for, unless each is of x alone or of h alone: then
+    each kind by itself, with more rows in the registers.
     """
     sums = plan.accumulators
-    alone = [[n for n, acc in enumerate(sums) if getattr(acc, part)] for part in ("x", "h")]
-    if plan.sweeps.single or any(acc.x and acc.h for acc in sums) or not all(alone):
-        return [list(range(len(sums)))]
-    return alone
+    from_x = [n for n, acc in enumerate(sums) if acc.x]
+    from_h = [n for n, acc in enumerate(sums) if acc.h and not acc.inner]
+    every = sorted({*from_x, *from_h})
+    if plan.sweeps.single or len(every) < len(from_x) + len(from_h) or not from_x or not from_h:
+        return [every] if every else []
+    return [from_x, from_h]
+
+
+def inner_tile(cut: Tile, sizes: Sizes) -> Tile:
+    """How a kernel with that tile cuts the product of a gate that is called."""
+    width = sizes.depth if sizes.heads > 1 else 0
+    return tile(sizes.hidden, 1, cut.lanes, cut.budget, width)
 
 
 def load_given(

@@ -342,8 +342,8 @@ class Share:
     last_block: Value
 
 
-def share(emitter: Emitter, tile: Tile) -> Share:
-    """This thread's share of the rows, or of the blocks of units.
+def share(emitter: Emitter, tile: Tile, span: int) -> Share:
+    """This thread's share of the rows, `span` of them at a time, or of the blocks of units.
 
     A dense batch is cut into contiguous shares of rows; in a ragged one the rows are sorted by
     length, so blocks of rows are dealt out in turn. Where `by_block` is set, every thread does all
@@ -361,7 +361,7 @@ def share(emitter: Emitter, tile: Tile) -> Share:
     units = b.icmp_signed("!=", emitter["by_block"], number(0))
     dense = b.icmp_signed("==", b.ptrtoint(emitter["counts"], I64), number(0))
     following = b.add(thread, number(1))
-    blocks, rows = number(tile.blocks), number(tile.rows)
+    blocks, rows = number(tile.blocks), number(span)
     start = b.select(dense, cut(batch, thread), b.mul(thread, rows))
     end = b.select(dense, cut(batch, following), batch)
     stride = b.select(dense, rows, b.mul(threads, rows))

@@ -8,7 +8,8 @@ by block and leave their sums there; the sweeps go through a row, vector by vect
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,6 +47,7 @@ class Sweeps:
         load: the value of a leaf or of a node that lies in memory, at a place; None for others.
         give: stores the results of the last sweep, given by node; returns what is summed over rows.
         totals: where those sums are kept, for a unit.
+        span: rows that a thread does at a time.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Sweeps:
         load: Callable[[Node, Place], Value | None],
         give: Callable[[dict[Node, Value], Place], list[Value]],
         totals: Callable[[Value], list[Value]] = lambda unit: [],
+        span: int = 0,
     ) -> None:
         self.e = e
         self.tile = tile
@@ -63,6 +66,7 @@ class Sweeps:
         self.load = load
         self.give = give
         self.totals = totals
+        self.span = span or tile.rows
         self.width = kept_width(schedule, tile)
         self.positions = {node: n for n, node in enumerate(schedule.kept)}
         self.means = {node: n for n, node in enumerate(schedule.means)}
@@ -91,7 +95,7 @@ class Sweeps:
         e = self.e
         last = len(self.schedule.sweeps) - 1
         with e.loop(start, limit, stride, name="rows") as chunk:
-            end = e.minimum(e.builder.add(chunk.index, number(self.tile.rows)), limit)
+            end = e.minimum(e.builder.add(chunk.index, number(self.span)), limit)
             if group != (last,):
                 with e.loop(chunk.index, end, number(1), name="row") as row:
                     for index in group:
@@ -131,7 +135,7 @@ class Sweeps:
         e, lanes = self.e, self.tile.lanes
         b, upward = e.builder, node.op == "cumulate"
         with e.loop(share.start, limit, share.stride, name="scans") as chunk:
-            end = e.minimum(b.add(chunk.index, number(self.tile.rows)), limit)
+            end = e.minimum(b.add(chunk.index, number(self.span)), limit)
             with e.loop(chunk.index, end, number(1), name="row") as row:
                 initial = [e.math.const(0.0)]
                 size = number(self.tile.padded)
@@ -201,6 +205,8 @@ class Factor:
     weights: Value
     """Packed `[blocks][depth][units]`."""
     depth: int
+    tile: Tile
+    """How the product is cut; as wide as that of the kernel."""
     start: Callable[[Value, Value], Value] | None = None
     """What the product is added to, for a row and a unit; nothing where None."""
 
@@ -216,14 +222,14 @@ def emit_pass(
 
 
 def _emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> None:
-    """A product inside a step, for the rows and blocks of a share, to the rows' memory."""
-    e, tile = sweeps.e, sweeps.tile
+    """A product inside a step, for the rows of a share, to the rows' memory."""
+    e, tile = sweeps.e, factor.tile
     b = e.builder
     with (
-        e.loop(share.first_block, share.last_block, number(1), name="j") as block,
-        e.loop(share.start, limit, share.stride, name="r") as chunk,
+        e.loop(number(0), number(tile.blocks), number(1), name="j") as block,
+        chunks(e, share, limit, sweeps.span, tile.rows) as (first, end),
     ):
-        count = e.minimum(number(tile.rows), b.sub(limit, chunk.index))
+        count = e.minimum(number(tile.rows), b.sub(end, first))
         packed = e.at(factor.weights, e.times(block.index, factor.depth * tile.units))
         units = [
             b.add(e.times(block.index, tile.units), number(v * tile.lanes))
@@ -231,7 +237,7 @@ def _emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> 
         ]
 
         def products(rows: int) -> None:
-            here = [b.add(chunk.index, number(q)) for q in range(rows)]
+            here = [b.add(first, number(q)) for q in range(rows)]
             sums = [
                 [factor.start(row, unit) if factor.start else e.math.const(0.0) for unit in units]
                 for row in here
@@ -244,3 +250,21 @@ def _emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> 
                     e.put_vector(value, sweeps.at(factor.node, row, unit))
 
         e.cases(count, tile.rows, products)
+
+
+@contextmanager
+def chunks(
+    e: Emitter, share: Share, limit: Value, span: int, rows: int
+) -> Iterator[tuple[Value, Value]]:
+    """Loops over a share's rows, `rows` at a time: the first of them, and where they end at most.
+
+    Arguments:
+        span: rows that the share has at a time.
+    """
+    with e.loop(share.start, limit, share.stride, name="r") as chunk:
+        if rows == span:
+            yield chunk.index, limit
+            return
+        end = e.minimum(e.builder.add(chunk.index, number(span)), limit)
+        with e.loop(chunk.index, end, number(rows), name="s") as inner:
+            yield inner.index, end
