@@ -85,7 +85,8 @@ def observed(module: nn.Module, x: Any, hx: Any = None, **options: Any) -> dict[
         leaves[f"gradient of initial state {index}"] = state
     weights = torch.Generator().manual_seed(7)
     loss = torch.stack([(r * drawn(r.shape, weights, r.dtype)).sum() for r in results]).sum()
-    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    wanted = list(leaves.values())
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
     return {"results": results, **dict(zip(leaves, gradients, strict=True))}
 
 
