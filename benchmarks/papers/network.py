@@ -47,20 +47,26 @@ class Model:
         return ", ".join(filter(None, parts))
 
 
-def biases(**gates: float | Sequence[float]) -> dict[str, Any]:
+def biases(bound: float | None = None, **gates: float | Sequence[float]) -> dict[str, Any]:
     """The options of a `Model` whose gates begin with these biases, one number for all or for each.
 
     >>> model = Model("lstm", 2, **biases(f=6.0, i=[-1, -3]))
     >>> str(model)
     'lstm, H=2, bias f 6 i -1 -3, lr 0.01, batch 16'
+
+    Arguments:
+        bound: all other weights are from U(-bound, bound) instead of the layer's own range.
     """
 
     def prepare(layer: Recurrent, generator: torch.Generator) -> None:
+        if bound is not None:
+            init.uniform_(layer, bound, generator)
         for gate, value in gates.items():
             init.bias_(layer, gate, value)
 
-    words = [f"{gate} {_numbers(value)}" for gate, value in gates.items()]
-    return {"prepare": prepare, "about": f"bias {' '.join(words)}"} if gates else {}
+    words = " ".join(f"{gate} {_numbers(value)}" for gate, value in gates.items())
+    about = (words and f"bias {words}", "" if bound is None else f"U(±{bound:g})")
+    return {"prepare": prepare, "about": ", ".join(filter(None, about))}
 
 
 class Network(nn.Module):
