@@ -53,12 +53,14 @@ def _wrong(draw: Callable[[int, torch.Generator], Any], error: Any, allowed: flo
     return test
 
 
-def _pair(hidden: int, gates: Sequence[float], **options: Any) -> tuple[Model, Model]:
+def _pair(
+    hidden: int, gates: Sequence[float], bound: float | None = None, **options: Any
+) -> tuple[Model, Model]:
     """The cell of 1997 and the one with a forget gate, with the same biases of input gates."""
-    given = {"i": list(gates)} if gates else {}
+    given: Any = {"i": list(gates)} if gates else {}
     return (
-        Model("lstm_1997", hidden, **biases(**given), **options),
-        Model("lstm", hidden, **biases(f=OPEN, **given), **options),
+        Model("lstm_1997", hidden, **biases(bound, **given), **options),
+        Model("lstm", hidden, **biases(bound, f=OPEN, **given), **options),
     )
 
 
@@ -248,7 +250,7 @@ def lag_2c(settings: Settings) -> Iterator[Row]:
     for (q, p), published in LAGS.items():
         task = _very_long(q, p, published)
         paper = Paper(f"100 % at {published:,}", 1.0, published)
-        models = _pair(2, (), lr=0.03, batch=8, lookup=True)
+        models = _pair(2, (-3, -5), 0.1, lr=0.03, batch=8, lookup=True)
         plain = Model("rnn", 6, lr=0.01, batch=8, lookup=True) if q == 50 else None
         seeds = SEEDS if q < 200 else FEW
         yield from _compare(task, models[:1] if q > 200 else models, plain, settings, paper, seeds)

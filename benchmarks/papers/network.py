@@ -20,7 +20,8 @@ class Model:
     batch: sequences of an update. prepare: initial values beyond the layer's own, from the layer
     and a generator. about: what `prepare` does, for the row. lookup: inputs are symbol numbers,
     whose product with the input weights is a look-up. direct: inputs reach the outputs, too.
-    slower: what the learning rate of the layer, but not of the readout, is multiplied by.
+    slower: what the learning rate of the layer, but not of the readout, is multiplied by. falling:
+    the learning rate goes down to 0 along the budget, in a straight line.
     """
 
     cell: Cell | str
@@ -33,6 +34,7 @@ class Model:
     direct: bool = False
     clip: float = 1.0
     slower: float = 1.0
+    falling: bool = False
 
     def __str__(self) -> str:
         """The model in a row: cell, units, initial values, learning rate and batch.
@@ -43,7 +45,8 @@ class Model:
         name = self.cell if isinstance(self.cell, str) else self.cell.name
         rate = f"lr {self.lr:g}, batch {self.batch}"
         slower = "" if self.slower == 1 else f"{self.slower:g} of it in the layer"
-        parts = (f"{name}, H={self.hidden}", self.about, rate, slower)
+        falling = "falling to 0" if self.falling else ""
+        parts = (f"{name}, H={self.hidden}", self.about, rate, slower, falling)
         return ", ".join(filter(None, parts))
 
 
