@@ -14,7 +14,16 @@ import torch
 
 from benchmarks import pages
 from benchmarks.__main__ import main
-from benchmarks.papers import catalogue, hochreiter, network, registry, report, training
+from benchmarks.papers import (
+    catalogue,
+    gers,
+    hochreiter,
+    network,
+    recall,
+    registry,
+    report,
+    training,
+)
 from benchmarks.papers.network import Model, Network, biases
 from benchmarks.papers.registry import Row, Settings
 from tests.helpers import assert_same
@@ -155,13 +164,17 @@ def test_recorded_runs_are_real_ones() -> None:
 
 FAST = ("order_6a", "multiplication")
 
+OWN = [
+    name
+    for name, one in catalogue.EXPERIMENTS.items()
+    if one.run.__module__ in (gers.__name__, hochreiter.__name__, recall.__name__)
+]
+"""Experiments on generated data; those on files have tests of their own."""
+
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
-        for name in catalogue.EXPERIMENTS
-    ],
+    [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in OWN],
 )
 def test_every_experiment_yields_rows(name: str) -> None:
     before = torch.get_rng_state()
