@@ -53,13 +53,22 @@ def _wrong(draw: Callable[[int, torch.Generator], Any], error: Any, allowed: flo
     return test
 
 
-def _pair(hidden: int, gates: Sequence[float], **options: Any) -> tuple[Model, Model]:
+def _pair(
+    hidden: int, gates: Sequence[float], bound: float | None = None, **options: Any
+) -> tuple[Model, Model]:
     """The cell of 1997 and the one with a forget gate, with the same biases of input gates."""
-    given = {"i": list(gates)} if gates else {}
+    given: Any = {"i": list(gates)} if gates else {}
     return (
-        Model("lstm_1997", hidden, **biases(**given), **options),
-        Model("lstm", hidden, **biases(f=OPEN, **given), **options),
+        Model("lstm_1997", hidden, **biases(bound, **given), **options),
+        Model("lstm", hidden, **biases(bound, f=OPEN, **given), **options),
     )
+
+
+ORDER_MODELS = _pair(4, (-2, -2, -4, -4), lr=0.02, batch=16)
+
+ADDING_MODELS = _pair(4, (-3, -3, -6, -6), lr=0.02, batch=32)
+
+REBER_MODEL = Model("lstm", 6, lr=0.05, batch=2, **biases(f=3.0))
 
 
 def _compare(
@@ -122,7 +131,9 @@ def _legal_first(network: Network, strings: Strings) -> bool:
     return bool((least > most)[mask].all())
 
 
-def _reber(budget: int) -> Task:
+def reber_task(budget: int) -> Task:
+    """Embedded Reber: solved when every legal symbol comes first on all strings."""
+
     @functools.cache
     def of(seed: int) -> tuple[Strings, Strings]:
         train, test = classic.embedded_reber_sets(seed)
@@ -142,7 +153,7 @@ def _reber(budget: int) -> Task:
 @experiment("reber", "Embedded Reber grammar (1997, experiment 1)")
 def reber(settings: Settings) -> Iterator[Row]:
     """Legal symbols most active on all of 256 + 256 strings."""
-    task = _reber(40_000)
+    task = reber_task(40_000)
     options = {"lr": 0.05, "batch": 2}
     small = Paper("100 % at 39,740; 97 % at 9,500 (4 blocks of 1)", 1.0, 39_740)
     large = Paper("100 % at 8,440; 100 % at 21,730 (3 blocks of 2)", 1.0, 8_440)
@@ -239,7 +250,7 @@ def lag_2c(settings: Settings) -> Iterator[Row]:
     for (q, p), published in LAGS.items():
         task = _very_long(q, p, published)
         paper = Paper(f"100 % at {published:,}", 1.0, published)
-        models = _pair(2, (), lr=0.03, batch=8, lookup=True)
+        models = _pair(2, (-3, -5), 0.1, lr=0.03, batch=8, lookup=True)
         plain = Model("rnn", 6, lr=0.01, batch=8, lookup=True) if q == 50 else None
         seeds = SEEDS if q < 200 else FEW
         yield from _compare(task, models[:1] if q > 200 else models, plain, settings, paper, seeds)
@@ -325,7 +336,9 @@ def two_3c(settings: Settings) -> Iterator[Row]:
         yield from _two_rows(settings, task, text, published)
 
 
-def _adding(T: int, budget: int) -> Task:
+def adding_task(T: int, budget: int) -> Task:
+    """Adding over at least T steps."""
+
     def draw(batch: int, generator: torch.Generator) -> classic.Answers:
         return classic.adding(batch, T, generator)
 
@@ -352,9 +365,8 @@ def adding(settings: Settings) -> Iterator[Row]:
         (1000, 853_000, 1, FEW, 120_000),
     ):
         paper = Paper(f"100 % at {published:,}, {wrong} of 2560 wrong", 1.0, published)
-        models = _pair(4, (-3, -3, -6, -6), lr=0.02, batch=32)
         plain = Model("rnn", 8, lr=0.01, batch=32) if T == 100 else None
-        yield from _compare(_adding(T, budget), models, plain, settings, paper, seeds)
+        yield from _compare(adding_task(T, budget), ADDING_MODELS, plain, settings, paper, seeds)
 
 
 def _multiplication(allowed: int, budget: int) -> Task:
@@ -386,7 +398,9 @@ def multiplication(settings: Settings) -> Iterator[Row]:
         yield from _compare(task, models, plain, settings, paper, FEW)
 
 
-def _order(marks: int, budget: int) -> Task:
+def order_task(marks: int, budget: int) -> Task:
+    """Temporal order with two or three marks."""
+
     def draw(batch: int, generator: torch.Generator) -> classic.Answers:
         return classic.temporal_order(batch, marks, generator)
 
@@ -407,9 +421,8 @@ def _order(marks: int, budget: int) -> Task:
 def order_6a(settings: Settings) -> Iterator[Row]:
     """The last 2000 sequences right, with a mean error below 0.1."""
     paper = Paper("100 % at 31,390, 1 of 2560 wrong", 1.0, 31_390)
-    models = _pair(4, (-2, -2, -4, -4), lr=0.02, batch=16)
     plain = Model("rnn", 8, lr=0.01, batch=16)
-    yield from _compare(_order(2, 31_390), models, plain, settings, paper)
+    yield from _compare(order_task(2, 31_390), ORDER_MODELS, plain, settings, paper)
 
 
 @experiment("order_6b", "Temporal order, eight classes (1997, experiment 6b)")
@@ -418,4 +431,4 @@ def order_6b(settings: Settings) -> Iterator[Row]:
     paper = Paper("100 % at 571,100, 2 of 2560 wrong", 1.0, 571_100)
     models = _pair(6, (-2, -2, -4, -4, -6, -6), lr=0.02, batch=32)
     plain = Model("rnn", 12, lr=0.01, batch=32)
-    yield from _compare(_order(3, 120_000), models, plain, settings, paper)
+    yield from _compare(order_task(3, 120_000), models, plain, settings, paper)

@@ -20,7 +20,8 @@ class Model:
     batch: sequences of an update. prepare: initial values beyond the layer's own, from the layer
     and a generator. about: what `prepare` does, for the row. lookup: inputs are symbol numbers,
     whose product with the input weights is a look-up. direct: inputs reach the outputs, too.
-    slower: what the learning rate of the layer, but not of the readout, is multiplied by.
+    slower: what the learning rate of the layer, but not of the readout, is multiplied by. falling:
+    the learning rate goes down to 0 along the budget, in a straight line.
     """
 
     cell: Cell | str
@@ -33,6 +34,7 @@ class Model:
     direct: bool = False
     clip: float = 1.0
     slower: float = 1.0
+    falling: bool = False
 
     def __str__(self) -> str:
         """The model in a row: cell, units, initial values, learning rate and batch.
@@ -43,24 +45,31 @@ class Model:
         name = self.cell if isinstance(self.cell, str) else self.cell.name
         rate = f"lr {self.lr:g}, batch {self.batch}"
         slower = "" if self.slower == 1 else f"{self.slower:g} of it in the layer"
-        parts = (f"{name}, H={self.hidden}", self.about, rate, slower)
+        falling = "falling to 0" if self.falling else ""
+        parts = (f"{name}, H={self.hidden}", self.about, rate, slower, falling)
         return ", ".join(filter(None, parts))
 
 
-def biases(**gates: float | Sequence[float]) -> dict[str, Any]:
+def biases(bound: float | None = None, **gates: float | Sequence[float]) -> dict[str, Any]:
     """The options of a `Model` whose gates begin with these biases, one number for all or for each.
 
     >>> model = Model("lstm", 2, **biases(f=6.0, i=[-1, -3]))
     >>> str(model)
     'lstm, H=2, bias f 6 i -1 -3, lr 0.01, batch 16'
+
+    Arguments:
+        bound: all other weights are from U(-bound, bound) instead of the layer's own range.
     """
 
     def prepare(layer: Recurrent, generator: torch.Generator) -> None:
+        if bound is not None:
+            init.uniform_(layer, bound, generator)
         for gate, value in gates.items():
             init.bias_(layer, gate, value)
 
-    words = [f"{gate} {_numbers(value)}" for gate, value in gates.items()]
-    return {"prepare": prepare, "about": f"bias {' '.join(words)}"} if gates else {}
+    words = " ".join(f"{gate} {_numbers(value)}" for gate, value in gates.items())
+    about = (words and f"bias {words}", "" if bound is None else f"U(±{bound:g})")
+    return {"prepare": prepare, "about": ", ".join(filter(None, about))}
 
 
 class Network(nn.Module):

@@ -115,8 +115,12 @@ def train(task: Task, model: Model, seed: int, quick: bool = False) -> tuple[int
     optimizer = torch.optim.Adam(groups, lr=model.lr, fused=True)
     generator, stop = torch.Generator().manual_seed(seed), task.stop(seed)
     budget = QUICK if quick else task.budget
+    rates = [group["lr"] for group in optimizer.param_groups]
     seen = 0
     while seen < budget:
+        if model.falling:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * (1 - seen / budget)
         batch = task.draw(model.batch, generator)
         loss, errors = task.loss(network, batch)
         optimizer.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import json
 from collections.abc import Iterator
@@ -13,8 +14,19 @@ import torch
 
 from benchmarks import pages
 from benchmarks.__main__ import main
-from benchmarks.papers import catalogue, registry, report
+from benchmarks.papers import (
+    catalogue,
+    gers,
+    hochreiter,
+    network,
+    recall,
+    registry,
+    report,
+    training,
+)
+from benchmarks.papers.network import Model, Network, biases
 from benchmarks.papers.registry import Row, Settings
+from tests.helpers import assert_same
 
 ROW = Row(
     "adding, T=100",
@@ -46,7 +58,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> None:
         yield Row("task", "model", len(seeds), solved=0, note=f"quick: {settings.quick}")
 
 
-@pytest.mark.parametrize("module", [registry, report])
+@pytest.mark.parametrize("module", [registry, report, network, training])
 def test_examples_run(module: ModuleType) -> None:
     result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted
@@ -150,7 +162,20 @@ def test_recorded_runs_are_real_ones() -> None:
         assert run["rows"]
 
 
-@pytest.mark.parametrize("name", list(catalogue.EXPERIMENTS))
+FAST = ("order_6a", "multiplication")
+
+OWN = [
+    name
+    for name, one in catalogue.EXPERIMENTS.items()
+    if one.run.__module__ in (gers.__name__, hochreiter.__name__, recall.__name__)
+]
+"""Experiments on generated data; those on files have tests of their own."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in OWN],
+)
 def test_every_experiment_yields_rows(name: str) -> None:
     before = torch.get_rng_state()
     rows = list(report.timed(catalogue.EXPERIMENTS[name], Settings(quick=True)))
@@ -164,3 +189,61 @@ def test_every_experiment_yields_rows(name: str) -> None:
         assert row.solved is None or len(row.sequences) == row.solved <= row.seeds
         assert bool(row.measure) >= bool(row.values)
         assert list(report.lines(row))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "model", "published"),
+    [
+        (hochreiter.reber_task(8_440), hochreiter.REBER_MODEL, 8_440),
+        (hochreiter.order_task(2, 31_390), hochreiter.ORDER_MODELS[1], 31_390),
+        (hochreiter.adding_task(100, 74_000), hochreiter.ADDING_MODELS[0], 74_000),
+    ],
+    ids=["reber", "temporal order", "adding"],
+)
+def test_solved_in_fewer_sequences_than_published(
+    task: training.Task, model: Model, published: int
+) -> None:
+    count, network = training.train(task, model, seed=3)
+    assert count is not None
+    assert count <= published
+    if task.test is not None:
+        with torch.inference_mode():
+            assert task.test(network, 3) <= 10
+
+
+@pytest.mark.slow
+def test_a_plain_network_does_not_learn_to_add() -> None:
+    task = hochreiter.adding_task(100, 20_000)
+    assert training.train(task, Model("rnn", 8, lr=0.01, batch=32), seed=0)[0] is None
+
+
+def test_a_look_up_is_the_product_with_one_hot_inputs() -> None:
+    model = Model("lstm", 3, lookup=True, direct=True, **biases(f=2.0))
+    table = Network(model, 9, 4, seed=0)
+    dense = Network(dataclasses.replace(model, lookup=False), 9, 4, seed=0)
+    symbols = torch.randint(9, (6, 5), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([6, 1, 3, 4, 2])
+    one_hot = torch.nn.functional.one_hot(symbols, 9).float()
+    with torch.no_grad():
+        for name in ("readout", "past"):
+            getattr(dense, name).load_state_dict(getattr(table, name).state_dict())
+    outs = [table.every(symbols, lengths), dense.every(one_hot, lengths)]
+    assert_same(outs[0], outs[1])
+    for out in outs:
+        out.square().sum().backward()
+    assert table.table is not None
+    assert table.table.grad is not None
+    assert_same(table.table.grad.T, dense.layer.get_parameter("weight_ih_l0").grad)
+    assert len(table.trained()) == len(dense.trained())
+
+
+def test_the_criterion_of_1997_wants_all_of_the_last_right_and_a_small_mean() -> None:
+    stop = training.LastRight(3, right=0.5, mean=0.2)
+    seen = [stop(None, 0, torch.tensor([error])) for error in (0.0, 0.0, 0.4, 0.4, 0.4, 0.0, 0.0)]
+    assert seen == [False, False, True, False, False, False, True]
+    some = training.LastRight(3, right=0.5, mean=1.0, wrong=1)
+    assert [some(None, 0, torch.tensor([0.9, 0.0])), some(None, 0, torch.tensor([0.0]))] == [
+        False,
+        True,
+    ]

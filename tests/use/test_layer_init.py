@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from holdfast.nn import GRU, LSTM, RNN, Recurrent, init
-from tests.helpers import assert_same
+from tests.helpers import assert_same, unequal_
 
 
 def gates(layer: Any, name: str, units: int = 5) -> dict[str, Tensor]:
@@ -31,6 +31,23 @@ def test_forget_bias_is_the_sum_of_both(cell: str) -> None:
         kept = [0, 2, 3] if name.startswith("bias") else [0, 1, 2, 3]
         parts, old = value.split(5), before[name].split(5)
         assert all(torch.equal(parts[n], old[n]) for n in kept[: len(parts)])
+
+
+def test_the_bias_of_any_gate_unit_by_unit(generator: torch.Generator) -> None:
+    layer = LSTM(3, 2, num_layers=2)
+    unequal_(layer, generator)
+    before = {name: value.clone() for name, value in layer.named_parameters()}
+    init.bias_(layer, "o", [-1.0, 2.0])
+    for number in range(2):
+        total = layer.get_parameter(f"bias_ih_l{number}") + layer.get_parameter(
+            f"bias_hh_l{number}"
+        )
+        assert total[6:].tolist() == [-1.0, 2.0]
+        for kind in ("bias_ih", "bias_hh"):
+            name = f"{kind}_l{number}"
+            assert torch.equal(layer.get_parameter(name)[:6], before[name][:6])
+    with pytest.raises(ValueError, match="the cell lstm has no gate q for a bias; it has i, f, g"):
+        init.bias_(layer, "q", 0.0)
 
 
 def test_forget_bias_as_an_option() -> None:

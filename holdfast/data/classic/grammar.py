@@ -122,10 +122,15 @@ def reber_steps(strings: Sequence[str]) -> Steps:
     x = torch.zeros(steps, len(strings), len(REBER))
     target = torch.zeros(steps, len(strings), len(REBER))
     for row, string in enumerate(strings):
-        for step, (symbol, legal) in enumerate(zip(string, _legal_along(string), strict=False)):
-            x[step, row, REBER.index(symbol)] = 1
-            target[step, row, [REBER.index(one) for one in legal]] = 1
+        _write(x[:, row], string[:-1])
+        _write(target[:, row], _legal_along(string))
     return Steps(x, target, lengths, alive(lengths, steps))
+
+
+def _write(row: Tensor, sets: Iterable[str]) -> None:
+    """Put a 1 at every symbol of the set of each step; `row` is `[T, 7]`."""
+    vectors = [[float(symbol in one) for symbol in REBER] for one in sets]
+    row[: len(vectors)] = torch.tensor(vectors)
 
 
 def _legal_along(string: str) -> list[str]:
@@ -153,13 +158,13 @@ def continual_reber(steps: int, batch: int, generator: torch.Generator | int) ->
     x = torch.zeros(steps, batch, len(REBER))
     target = torch.zeros(steps, batch, len(REBER))
     for row in range(batch):
-        stream: list[tuple[str, str]] = []
+        stream, legal = "", []
         while len(stream) < steps:
             string = embedded_reber(generator)
-            stream += zip(string, [*_legal_along(string), "B"], strict=True)
-        for step, (symbol, legal) in enumerate(stream[:steps]):
-            x[step, row, REBER.index(symbol)] = 1
-            target[step, row, [REBER.index(one) for one in legal]] = 1
+            stream += string
+            legal += [*_legal_along(string), "B"]
+        _write(x[:, row], stream[:steps])
+        _write(target[:, row], legal[:steps])
     lengths = torch.full((batch,), steps, dtype=torch.int64)
     return Steps(x, target, lengths, alive(lengths, steps))
 
