@@ -27,7 +27,7 @@ def fractional(d: Tensor, lags: int) -> Tensor:
     >>> fractional(torch.tensor(0.5), 3).tolist()
     [-0.5, -0.125, -0.0625]
 
-    Source: Hosking 1981; Zhao et al. 2020, equation 3.
+    Source: Zhao et al. 2020, and the code of its authors.
     """
     steps = torch.arange(lags, dtype=d.dtype).reshape(-1, *(1 for _ in d.shape))
     return ((steps - d) / (steps + 1)).cumprod(0)
