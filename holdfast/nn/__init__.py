@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from holdfast.nn import init as init
+from holdfast.nn.block import BlockLSTM as BlockLSTM
 from holdfast.nn.concurrent import ConcurrentLSTM as ConcurrentLSTM
 from holdfast.nn.convolution import ConvLSTM1d as ConvLSTM1d
 from holdfast.nn.convolution import ConvLSTM2d as ConvLSTM2d
@@ -38,6 +39,7 @@ __all__ = [
     "LSTM",
     "LSTMP",
     "RNN",
+    "BlockLSTM",
     "ChildSumTreeLSTM",
     "ConcurrentLSTM",
     "ConvLSTM1d",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.nn.block import BlockLSTM
 from holdfast.nn.concurrent import ConcurrentLSTM
 from holdfast.nn.convolution import ConvLSTM1d, ConvLSTM2d, ConvLSTM3d
 from holdfast.nn.grid import GridLSTM
@@ -112,6 +113,12 @@ STRUCTURES: dict[str, Entry] = {
         "r c",
         "P=H/2",
         lambda width, **more: LSTMP(width, width, width // 2, **more),
+    ),
+    "BlockLSTM": Entry(
+        "the first one, blocks of S cells with two gates: Hochreiter & Schmidhuber 1997",
+        "h c y_in y_out",
+        "S=2 G=2H/S",
+        lambda width, **more: BlockLSTM(width, width // 2, 2, **more),
     ),
 }
 """Every structure by the name of its class in `holdfast.nn`."""
