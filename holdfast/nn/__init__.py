@@ -15,6 +15,7 @@ from holdfast.nn.concurrent import ConcurrentLSTM as ConcurrentLSTM
 from holdfast.nn.convolution import ConvLSTM1d as ConvLSTM1d
 from holdfast.nn.convolution import ConvLSTM2d as ConvLSTM2d
 from holdfast.nn.convolution import ConvLSTM3d as ConvLSTM3d
+from holdfast.nn.depth import DepthGatedLSTM as DepthGatedLSTM
 from holdfast.nn.forest import Forest as Forest
 from holdfast.nn.grid import GridLSTM as GridLSTM
 from holdfast.nn.matrix import MatrixLSTM as MatrixLSTM
@@ -25,6 +26,7 @@ from holdfast.nn.onnx import from_onnx as from_onnx
 from holdfast.nn.persistent import PersistentLSTM as PersistentLSTM
 from holdfast.nn.places import SpatioTemporalLSTM as SpatioTemporalLSTM
 from holdfast.nn.projected import LSTMP as LSTMP
+from holdfast.nn.quasi import QRNN as QRNN
 from holdfast.nn.recurrent import Recurrent as Recurrent
 from holdfast.nn.single import GRUCell as GRUCell
 from holdfast.nn.single import LSTMCell as LSTMCell
@@ -38,6 +40,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "LSTMP",
+    "QRNN",
     "RNN",
     "BlockLSTM",
     "ChildSumTreeLSTM",
@@ -45,6 +48,7 @@ __all__ = [
     "ConvLSTM1d",
     "ConvLSTM2d",
     "ConvLSTM3d",
+    "DepthGatedLSTM",
     "Forest",
     "GRUCell",
     "GridLSTM",

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from holdfast.nn import BlockLSTM
-from tests.helpers import unequal_
+from holdfast.nn import QRNN, BlockLSTM, DepthGatedLSTM
+from tests.helpers import assert_same, unequal_
 from tests.use.layers import drawn
 from tests.use.structures import check_gradients, check_layouts, check_rows, compare
 
 # Few sizes, so that few kernels are compiled.
-B, T, I = 3, 6, 4
+B, T, I, H = 3, 6, 4, 4
 
 
 def in_blocks(layer: Any, x: Tensor, hx: Any) -> Any:
@@ -98,9 +98,131 @@ def test_the_ninth_count_is_another_network() -> None:
     assert rows.shape == (3, 101), "here there always is an output gate"
 
 
-def test_finite_differences_of_blocks(generator: torch.Generator) -> None:
-    layer = unequal_(BlockLSTM(1, 1, 2, bias="gates", dtype=torch.float64), generator)
-    check_gradients(layer, drawn((3, 1, 1), generator))
+def depth_gated(layer: Any, x: Tensor, hx: Any) -> Any:
+    """Zhang et al. 2015, gate by gate."""
+    weights, last, below = dict(layer.named_parameters()), [], None
+    none = torch.zeros(5 * H, dtype=x.dtype)
+    for k in range(layer.num_layers):
+
+        def of(name: str, k: int = k) -> Any:
+            return weights.get(f"layers.{k}.{name}_l0", none)
+
+        h, c = hx[0][k], hx[1][k]
+        outs, cells = [], []
+        for t, step in enumerate(x):
+            sums = step @ of("weight_ih").T + of("bias_ih")[: len(of("weight_ih"))]
+            rest = h @ of("weight_hh").T + of("bias_hh")[: 4 * H]
+            i, f, g, o = (sums[:, : 4 * H] + rest).chunk(4, 1)
+            new = torch.sigmoid(f + of("p_f")[:H] * c) * c
+            new = new + torch.sigmoid(i + of("p_i")[:H] * c) * torch.tanh(g)
+            if below is not None:
+                d = sums[:, 4 * H :] + of("w_c") * c + of("w_l") * below[t]
+                new = new + torch.sigmoid(d) * below[t]
+            c = new
+            h = torch.sigmoid(o + of("p_o")[:H] * c) * torch.tanh(c)
+            outs.append(h)
+            cells.append(c)
+        x, below = torch.stack(outs), cells
+        last.append((h, c))
+    return x, tuple(map(torch.stack, zip(*last, strict=True)))
+
+
+def linked(generator: torch.Generator, **options: Any) -> Any:
+    return unequal_(DepthGatedLSTM(I, H, dtype=torch.float64, **options), generator)
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 3}, {"num_layers": 2, "bias": False}], ids=str)
+def test_depth_gates_equal_the_equations(options: Any, generator: torch.Generator) -> None:
+    layer = linked(generator, **options)
+    assert layer.backend == "llvm"
+    hx = tuple(drawn((layer.num_layers, B, H), generator) for _ in "hc")
+    compare(layer, depth_gated, drawn((T, B, I), generator), hx)
+
+
+def test_depth_gates_of_rows(generator: torch.Generator) -> None:
+    x = drawn((T, B, I), generator)
+    hx = tuple(drawn((3, B, H), generator) for _ in "hc")
+    check_rows(linked(generator, num_layers=3), x, hx, [1, 1])
+    check_layouts(lambda **more: linked(generator, num_layers=3, **more), x, [1, 1])
+
+
+def quasi(layer: Any, x: Tensor, hx: Any) -> Any:
+    """Bradbury et al. 2017: at every step a sum over the steps that a convolution sees."""
+    weights, wide = dict(layer.named_parameters()), layer.kernel_size
+    memories, pasts, at = [], [], 0
+    for k in range(layer.num_layers):
+        features = x.shape[2]
+        before = hx[1][:, :, at : at + features]
+        course = [*before, *x]
+        at += features
+        weight = weights[f"layers.{k}.weight_ih_l0"]
+        bias = weights.get(f"layers.{k}.bias_ih_l0", torch.zeros(3 * H, dtype=x.dtype))
+        c, outs = hx[0][k], []
+        for t in range(len(x)):
+            sums = bias
+            for tap in range(wide):
+                columns = weight[:, tap * features : (tap + 1) * features]
+                sums = sums + course[t + tap] @ columns.T
+            f, z, o = sums.chunk(3, 1)
+            c = torch.sigmoid(f) * c + (1 - torch.sigmoid(f)) * torch.tanh(z)
+            outs.append(torch.sigmoid(o) * c)
+        pasts.append(torch.stack(course[len(x) :]) if wide > 1 else before)
+        memories.append(c)
+        x = torch.stack(outs)
+    return x, (torch.stack(memories), torch.cat(pasts, 2))
+
+
+def convolved(generator: torch.Generator, **options: Any) -> Any:
+    return unequal_(QRNN(I, H, dtype=torch.float64, **options), generator)
+
+
+def of_convolutions(layer: Any, generator: torch.Generator) -> Any:
+    layers, wide = layer.num_layers, layer.kernel_size
+    past = drawn((wide - 1, B, I + (layers - 1) * H), generator)
+    return drawn((layers, B, H), generator), past
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"kernel_size": 1}, {"num_layers": 2, "bias": False}, {"kernel_size": 8, "num_layers": 2}],
+    ids=str,
+)
+def test_quasi_recurrence_equals_the_equations(options: Any, generator: torch.Generator) -> None:
+    layer = convolved(generator, **options)
+    assert layer.backend == "llvm"
+    hx = of_convolutions(layer, generator)
+    compare(layer, quasi, drawn((T, B, I), generator), hx)
+
+
+@pytest.mark.parametrize("wide", [1, 2, 4])
+def test_quasi_recurrence_of_rows(wide: int, generator: torch.Generator) -> None:
+    options: dict[str, Any] = {"kernel_size": wide, "num_layers": 2}
+    layer, x = convolved(generator, **options), drawn((T, B, I), generator)
+    check_rows(layer, x, of_convolutions(layer, generator), [1, 1])
+    check_layouts(lambda **more: convolved(generator, **options, **more), x, [1, 1])
+
+
+def test_convolutions_are_those_of_torch(generator: torch.Generator) -> None:
+    layer, x = convolved(generator, kernel_size=3), drawn((T, B, I), generator)
+    weight = layer.layers[0].weight_ih_l0.unflatten(1, (3, I)).transpose(1, 2)  # [3 H, I, K]
+    lines = nn.functional.pad(x.permute(1, 2, 0), (2, 0))
+    sums = nn.functional.conv1d(lines, weight, layer.layers[0].bias_ih_l0).permute(2, 0, 1)
+    f, z, o = sums[0].chunk(3, 1)
+    first = torch.sigmoid(o) * (1 - torch.sigmoid(f)) * torch.tanh(z)
+    assert_same(layer(x)[0][0], first)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BlockLSTM(1, 1, 2, bias="gates", dtype=torch.float64),
+        lambda: DepthGatedLSTM(1, 2, dtype=torch.float64),
+        lambda: QRNN(1, 2, num_layers=2, dtype=torch.float64),
+    ],
+    ids=["blocks", "depth", "quasi"],
+)
+def test_finite_differences(make: Any, generator: torch.Generator) -> None:
+    check_gradients(unequal_(make(), generator), drawn((3, 1, 1), generator))
 
 
 WRONG: Any = "cells"
@@ -111,6 +233,9 @@ WRONG: Any = "cells"
     [
         (lambda: BlockLSTM(I, 0), ValueError, "blocks must be greater than zero, got: 0"),
         (lambda: BlockLSTM(I, 2, bias=WRONG), ValueError, "False or 'gates', got: 'cells'"),
+        (lambda: DepthGatedLSTM(I, H, 0), ValueError, "num_layers must be greater than zero"),
+        (lambda: QRNN(I, H, 0), ValueError, "kernel_size must be greater than zero, got: 0"),
+        (lambda: QRNN(I, H, bias=WRONG), TypeError, "bias should be of type bool, got: str"),
     ],
 )
 def test_wrong_options(make: Any, error: type[Exception], message: str) -> None:
