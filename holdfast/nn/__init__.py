@@ -24,6 +24,7 @@ from holdfast.nn.named import LSTM as LSTM
 from holdfast.nn.named import RNN as RNN
 from holdfast.nn.onnx import from_onnx as from_onnx
 from holdfast.nn.persistent import PersistentLSTM as PersistentLSTM
+from holdfast.nn.phased import PhasedLSTM as PhasedLSTM
 from holdfast.nn.places import SpatioTemporalLSTM as SpatioTemporalLSTM
 from holdfast.nn.projected import LSTMP as LSTMP
 from holdfast.nn.quasi import QRNN as QRNN
@@ -56,6 +57,7 @@ __all__ = [
     "MatrixLSTM",
     "NaryTreeLSTM",
     "PersistentLSTM",
+    "PhasedLSTM",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",

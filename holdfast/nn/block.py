@@ -12,7 +12,7 @@ from torch.nn import functional
 from holdfast.cells import CELLS
 from holdfast.nn import checks, operators
 from holdfast.nn.ragged import as_lengths
-from holdfast.nn.structure import Structure, blank, calm, check_flags
+from holdfast.nn.structure import Structure, calm, check_flags
 
 States = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -131,7 +131,7 @@ class BlockLSTM(Structure):
             last = [result.h, c, *(gate[:, :: self.block_size] for gate in repeated)]
         if not batched:
             last = [state.squeeze(0) for state in last]
-        return self._deliver(blank(result.out, counts), batched), (
+        return self._deliver(result.out, batched), (
             last[0],
             last[1],
             last[2],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from holdfast.nn import checks
 from holdfast.nn.ragged import as_lengths
 from holdfast.nn.recurrent import Recurrent
-from holdfast.nn.structure import Structure, blank, calm, check_flags
+from holdfast.nn.structure import Structure, calm, check_flags
 
 
 class DepthGatedLSTM(Structure):
@@ -101,9 +101,9 @@ class DepthGatedLSTM(Structure):
             for number, layer in enumerate(self.layers):
                 start = (h[number : number + 1], c[number : number + 1])
                 x, states, cells = layer(x, start, lengths=counts, return_cells=True, extra=extra)
-                extra = {"below": blank(cells, counts)}
+                extra = {"below": cells}
                 last.append(states)
             new = [torch.cat(state) for state in zip(*last, strict=True)]
         if not batched:
             new = [state.squeeze(1) for state in new]
-        return self._deliver(blank(x, counts), batched), (new[0], new[1])
+        return self._deliver(x, batched), (new[0], new[1])

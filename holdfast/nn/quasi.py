@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from holdfast.nn import checks
 from holdfast.nn.ragged import as_lengths
 from holdfast.nn.recurrent import Recurrent
-from holdfast.nn.structure import Structure, blank, calm, check_flags
+from holdfast.nn.structure import Structure, calm, check_flags
 
 
 class QRNN(Structure):
@@ -116,7 +116,7 @@ class QRNN(Structure):
             new = (torch.cat(memories), torch.cat(pasts, 2))
         if not batched:
             new = (new[0].squeeze(1), new[1].squeeze(1))
-        return self._deliver(blank(x, counts), batched), new
+        return self._deliver(x, batched), new
 
     def _last(self, course: Tensor, steps: int, lengths: Tensor | None) -> Tensor:
         """The last K - 1 valid inputs of each row, `[K - 1, B, features]`."""
