@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 from holdfast.nn import init as init
+from holdfast.nn.block import BlockLSTM as BlockLSTM
 from holdfast.nn.concurrent import ConcurrentLSTM as ConcurrentLSTM
 from holdfast.nn.convolution import ConvLSTM1d as ConvLSTM1d
 from holdfast.nn.convolution import ConvLSTM2d as ConvLSTM2d
 from holdfast.nn.convolution import ConvLSTM3d as ConvLSTM3d
+from holdfast.nn.depth import DepthGatedLSTM as DepthGatedLSTM
 from holdfast.nn.forest import Forest as Forest
 from holdfast.nn.grid import GridLSTM as GridLSTM
 from holdfast.nn.matrix import MatrixLSTM as MatrixLSTM
@@ -22,8 +24,10 @@ from holdfast.nn.named import LSTM as LSTM
 from holdfast.nn.named import RNN as RNN
 from holdfast.nn.onnx import from_onnx as from_onnx
 from holdfast.nn.persistent import PersistentLSTM as PersistentLSTM
+from holdfast.nn.phased import PhasedLSTM as PhasedLSTM
 from holdfast.nn.places import SpatioTemporalLSTM as SpatioTemporalLSTM
 from holdfast.nn.projected import LSTMP as LSTMP
+from holdfast.nn.quasi import QRNN as QRNN
 from holdfast.nn.recurrent import Recurrent as Recurrent
 from holdfast.nn.single import GRUCell as GRUCell
 from holdfast.nn.single import LSTMCell as LSTMCell
@@ -37,12 +41,15 @@ __all__ = [
     "GRU",
     "LSTM",
     "LSTMP",
+    "QRNN",
     "RNN",
+    "BlockLSTM",
     "ChildSumTreeLSTM",
     "ConcurrentLSTM",
     "ConvLSTM1d",
     "ConvLSTM2d",
     "ConvLSTM3d",
+    "DepthGatedLSTM",
     "Forest",
     "GRUCell",
     "GridLSTM",
@@ -50,6 +57,7 @@ __all__ = [
     "MatrixLSTM",
     "NaryTreeLSTM",
     "PersistentLSTM",
+    "PhasedLSTM",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",

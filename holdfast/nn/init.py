@@ -138,6 +138,43 @@ def orthogonal_(
             nn.init.orthogonal_(block, gain, generator=generator)
 
 
+@torch.no_grad()
+def phased_(
+    layer: Recurrent,
+    shortest: float = 1.0,
+    longest: float = 6.0,
+    opened: float = 0.05,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Give the units of a phased LSTM periods of many lengths, and phases anywhere in them.
+
+    The periods tau become exp U(shortest, longest), the phases s U(0, tau).
+
+    >>> from holdfast.nn import Recurrent
+    >>> layer = Recurrent("phased", 3, 5)
+    >>> phased_(layer, longest=3.0)
+    >>> bool((layer.tau_l0 < 20.1).all())
+    True
+
+    Arguments:
+        shortest, longest: natural logarithms of periods, in the unit of the times that are given.
+        opened: part of its period for which a unit is open, above 0 and at most 1.
+
+    Errors: `ValueError` where the cell has no periods, and for impossible numbers.
+    Source: Neil, Pfeiffer & Liu 2016.
+    """
+    if not shortest <= longest:
+        raise ValueError(f"longest should be at least shortest, {shortest}, got: {longest}")
+    if not 0 < opened <= 1:
+        raise ValueError(f"opened should be a part of a period in (0, 1], got: {opened}")
+    for _, parameters in _directions(layer):
+        if not {"tau", "s", "r_on"} <= parameters.keys():
+            raise ValueError(f"phased_: the cell {layer.cell.name} has no periods; take phased")
+        parameters["tau"].uniform_(shortest, longest, generator=generator).exp_()
+        parameters["s"].uniform_(generator=generator).mul_(parameters["tau"])
+        parameters["r_on"].fill_(opened)
+
+
 def _directions(layer: Recurrent) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
     """H and parameters of each layer and direction; refused where writing to them is in vain."""
     for index, names in enumerate(layer._described.cells):

@@ -12,13 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.nn.block import BlockLSTM
 from holdfast.nn.concurrent import ConcurrentLSTM
 from holdfast.nn.convolution import ConvLSTM1d, ConvLSTM2d, ConvLSTM3d
+from holdfast.nn.depth import DepthGatedLSTM
 from holdfast.nn.grid import GridLSTM
 from holdfast.nn.matrix import MatrixLSTM
 from holdfast.nn.persistent import PersistentLSTM
 from holdfast.nn.places import SpatioTemporalLSTM
 from holdfast.nn.projected import LSTMP
+from holdfast.nn.quasi import QRNN
 from holdfast.nn.structure import Structure
 from holdfast.nn.tree import ChildSumTreeLSTM, NaryTreeLSTM
 
@@ -112,6 +115,24 @@ STRUCTURES: dict[str, Entry] = {
         "r c",
         "P=H/2",
         lambda width, **more: LSTMP(width, width, width // 2, **more),
+    ),
+    "BlockLSTM": Entry(
+        "the first one, blocks of S cells with two gates: Hochreiter & Schmidhuber 1997",
+        "h c y_in y_out",
+        "S=2 G=2H/S",
+        lambda width, **more: BlockLSTM(width, width // 2, 2, **more),
+    ),
+    "DepthGatedLSTM": Entry(
+        "highway LSTM, memories linked upward: Zhang et al. 2015",
+        "h c",
+        "L=2 K=1",
+        _square(DepthGatedLSTM),
+    ),
+    "QRNN": Entry(
+        "convolutions over time, and a pooling: Bradbury et al. 2017",
+        "c past",
+        "K=2",
+        _square(QRNN),
     ),
 }
 """Every structure by the name of its class in `holdfast.nn`."""
