@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Split = tuple[Tensor, ...]
+from tests.emit.references_more import MORE, Split, Step, rows, sigmoid, tanh
 
 
 def _sums(x: Tensor, h: Tensor, p: Mapping[str, Tensor]) -> tuple[Split, Split]:
@@ -70,20 +70,9 @@ def _rnn_relu(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> tuple[
     return torch.clamp(first + second, min=0.0), ()
 
 
-Step = tuple[Tensor, Split]
-sigmoid, tanh = torch.sigmoid, torch.tanh
-
-
-def _rows(p: Mapping[str, Tensor], size: int) -> tuple[Split, Split, Split, Split]:
-    """The matrices W and R and the biases of both, each taken apart into those of its gates."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    W, R, b, d = (p[name].split(size) if name in p else () for name in names)
-    return W, R, b, d
-
-
 def _four(x: Tensor, h: Tensor, p: Mapping[str, Tensor]) -> list[Tensor]:
     """The first four gates, with W, R and both biases each."""
-    W, R, b, d = _rows(p, h.shape[1])
+    W, R, b, d = rows(p, h.shape[1])
     return [x @ W[n].T + b[n] + h @ R[n].T + d[n] for n in range(4)]
 
 
@@ -117,7 +106,7 @@ def _odyssey(missing: str) -> Callable[..., Step]:
 
 def _odyssey_fgr(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Step:
     i, f, g, o = _four(x, h, p)
-    R = _rows(p, h.shape[1])[1][4:]
+    R = rows(p, h.shape[1])[1][4:]
     old, *before = c
     # R[3 * n + m] leads from the gate n of i, f, o to the gate m.
     i, f, o = (
@@ -131,7 +120,7 @@ def _odyssey_fgr(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Ste
 
 
 def _mgu(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Step:
-    W, R, b, d = _rows(p, h.shape[1])
+    W, R, b, d = rows(p, h.shape[1])
     f = sigmoid(x @ W[0].T + h @ R[0].T + b[0] + d[0])
     n = tanh(x @ W[1].T + (f * h) @ R[1].T + b[1] + d[1])
     return torch.lerp(h, n, f), ()
@@ -153,7 +142,7 @@ def _capped(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Step:
 
 
 def _multiplicative(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Step:
-    W, R, b, d = _rows(p, h.shape[1])
+    W, R, b, d = rows(p, h.shape[1])
     # The R of a gate that is taken apart stands behind those of the others.
     m = (x @ W[0].T) * (h @ R[4].T)
     i, f, g, o = (x @ W[n + 1].T + m @ R[n].T + b[n] + d[n] for n in range(4))
@@ -163,7 +152,7 @@ def _multiplicative(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> 
 
 def _nested(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Step:
     i, f, g, o = _four(x, h, p)
-    _, R, _, d = _rows(p, h.shape[1])
+    _, R, _, d = rows(p, h.shape[1])
     new, old = sigmoid(i) * g, sigmoid(f) * c[0]
     inner = {"weight_ih": torch.cat(R[4:8]), "weight_hh": torch.cat(R[8:12])}
     inner |= {"bias_ih": torch.cat(d[4:8]), "bias_hh": torch.zeros_like(torch.cat(d[4:8]))}
@@ -185,7 +174,7 @@ def _highway(places: str) -> Callable[..., Step]:
 
     def step(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Step:
         i, f, g, o = _four(x, h, p)
-        _, R, _, d = _rows(p, h.shape[1])
+        _, R, _, d = rows(p, h.shape[1])
 
         def highway(u: Tensor, first: int) -> Tensor:
             t, n = (u @ R[k].T + d[k] for k in (first, first + 1))
@@ -224,7 +213,7 @@ def _slim(kind: str) -> Callable[..., Step]:
     """A slim LSTM by its number."""
 
     def step(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Step:
-        _, R, _, d = _rows(p, h.shape[1])
+        _, R, _, d = rows(p, h.shape[1])
 
         def gate(name: str) -> Tensor:
             n = "ifo".index(name)
@@ -265,7 +254,7 @@ def _layer_norm_lstm(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) ->
 
 
 def _layer_norm_gru(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Step:
-    W, R, _, _ = _rows(p, h.shape[1])
+    W, R, _, _ = rows(p, h.shape[1])
     gain_ih, gain_hh, bias = (
         torch.cat([p[f"{kind}_{gate}"] for gate in "rz"]) for kind in ("gain_ih", "gain_hh", "bias")
     )
@@ -304,5 +293,10 @@ REFERENCES: dict[str, Callable[..., tuple[Tensor, Split]]] = {
     **{f"slim_{one}": _slim(one) for one in SLIM},
     "layer_norm_lstm": _layer_norm_lstm,
     "layer_norm_gru": _layer_norm_gru,
+    **MORE,
 }
-"""A function of x, h, the further states and the parameters: the new h, and the new states."""
+"""A function of x, h, the further states and the parameters that a layer keeps: the new h, and the
+new states.
+
+A row of x holds what W multiplies, then H numbers for each of the cell's inputs.
+"""
