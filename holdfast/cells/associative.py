@@ -20,6 +20,10 @@ def _times(z: Any, w: Any) -> Any:
     return (first + turn(first)) * w - (second + turn(second)) * turn(w)
 
 
+_FIRST = 7
+"""Before the first seed. The seeds 1 and 2 leave four pairs, or two, in the order they are in."""
+
+
 def associative_lstm(copies: int) -> Cell:
     """The associative LSTM with so many copies of its memory.
 
@@ -28,7 +32,9 @@ def associative_lstm(copies: int) -> Cell:
     """
     ties = dict.fromkeys("ifo", shared(2))
     for kind in ("w", "r"):
-        ties |= {f"{kind}_{n}": permuted(f"{kind}_0", n, width=2) for n in range(1, copies)}
+        ties |= {
+            f"{kind}_{n}": permuted(f"{kind}_0", _FIRST + n, width=2) for n in range(1, copies)
+        }
 
     @cell(gates=f"i f o u w*{copies} r*{copies}", state=f"c*{copies}", ties=ties)
     def associative(i, f, o, u, w, r, c):

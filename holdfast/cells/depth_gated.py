@@ -13,7 +13,7 @@ from holdfast.compiler.ops import sigmoid, tanh
     inputs="below",
 )
 def depth_gated(i, f, g, o, d, c, p_i, p_f, p_o, w_c, w_l, below):
-    """Highway LSTM, a layer above the first: Zhang, Chen, Yu, Yaco, Khudanpur & Glass 2015.
+    """Highway LSTM, a layer above the first: Zhang, Chen, Yu, Yao, Khudanpur & Glass 2015.
 
     d = sigmoid(W_d x + w_c * c_prev + w_l * below + b_d), below the c of the layer below, now
     c = d * below + f * c_prev + i * tanh(g);  h = o * tanh(c), with peepholes

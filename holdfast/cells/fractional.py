@@ -45,7 +45,8 @@ def memory_rnn(lags: int) -> Cell:
         F = sum over k = 1 ... 25 of w_k(d) * x of k - 1 steps ago, w_k(d) the coefficients of
         (1 - B)^d;  m = tanh(W_n F + R_r m_prev + b_r)
 
-        A reader of the layer sees h and m. The filter works on x with H features.
+        A reader of the layer sees h and m. The filter works on x with H features. The authors
+        recommend 100 lags here, `memory_rnn(100)`, and 25 in the MLSTM.
 
         Parameters: 2 (I H + H^2 + H) + 4 H^2 + H
         """
@@ -68,6 +69,8 @@ def memory_rnn_fixed(lags: int) -> Cell:
 
         h = tanh(W_a x + R_a h_prev + b_a);  d = sigmoid(b_d) / 2
         m = tanh(W_n F + R_r m_prev + b_r), F as in the MRNN
+
+        The authors recommend 100 lags: `memory_rnn_fixed(100)`.
 
         Parameters: (I H + H^2 + H) + 2 H^2 + 2 H
         """

@@ -24,7 +24,8 @@ def mogrifier(
     h4 = 2 sigmoid(R_4 x3) * h2;  x5 = 2 sigmoid(Q_5 h4) * x3;  then, with gates of x5 and h4,
     c = f * c_prev + min(i, 1 - f) * tanh(g);  h = o * tanh(c)
 
-    The Q and R are whole matrices, not of low rank. As the paper, x has H features where it enters.
+    The Q and R are whole matrices; the authors' are products of low rank. x has H features where it
+    enters; in the paper it has any number, and the Q and R have the shapes for it.
 
     Parameters: 13 H^2 + 4 H
     """

@@ -16,7 +16,8 @@ def rot_lstm(i, f, g, o, u, c):
     d = f * c_prev + i * tanh(g);  angle = 2 pi sigmoid(W_u x + R_u h_prev + b_u), one a pair
     c = each pair of d turned by its angle;  h = o * tanh(c)
 
-    Reconstruction: that the turn follows the update is not confirmed. H must be even.
+    Reconstruction: the abstract tells of rotations of the memory, by weights of their own. That the
+    turn follows the update, and how an angle comes of its gate, is not confirmed. H must be even.
 
     Parameters: 4 (I H + H^2 + H) + (I H + H^2 + H) / 2
     """

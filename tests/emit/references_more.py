@@ -58,7 +58,7 @@ def _associative(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Ste
     for copy, old in enumerate(map(_complex, c)):
         order = np.arange(size // 2)
         if copy:
-            order = np.random.default_rng(copy).permutation(size // 2)
+            order = np.random.default_rng(7 + copy).permutation(size // 2)
         memory = f * old + write[:, order] * (i * u)
         new.append(_pairs(memory))
         found.append(read[:, order] * memory)
@@ -86,12 +86,12 @@ def _depth_gated(x: Tensor, h: Tensor, c: Split, p: Mapping[str, Tensor]) -> Ste
 
 
 def _filtered(d: Tensor, past: Split) -> Tensor:
-    """The sum of w_k(d) times the k-th of what is past, for k = 1, 2 ...
+    """The sum of w_k(d) times the k-th of what is past, for k = 1, 2 ... 25.
 
     w_k(d) = gamma(k - d) / (gamma(-d) k!), where gamma(-d) = -gamma(1 - d) / d.
     """
     total = torch.zeros_like(past[0])
-    for k, value in enumerate(past, start=1):
+    for k, value in zip(range(1, 26), past, strict=True):
         ratio = torch.exp(torch.lgamma(k - d) - torch.lgamma(1 - d) - math.lgamma(k + 1))
         total = total - d * ratio * value
     return total
