@@ -14,7 +14,9 @@ HoldfastWarning        something works, but not as the user may expect
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 class HoldfastError(Exception):
@@ -69,6 +71,21 @@ class Place:
     def _characters(self, column: int) -> int:
         """Python counts columns in bytes; a caret stands under characters."""
         return len(self.text.encode()[:column].decode(errors="ignore"))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known names that are most like an unknown one, in a question; nothing if none is.
+
+    >>> did_you_mean("lsmt", ["gru", "lstm", "slstm"])
+    ' (did you mean lstm or slstm?)'
+    >>> did_you_mean("conv", ["gru", "lstm"])
+    ''
+    """
+    close = get_close_matches(name.lower(), known)
+    if not close:
+        return ""
+    *others, last = close
+    return f" (did you mean {', '.join(others)}{' or ' if others else ''}{last}?)"
 
 
 class CellError(HoldfastError):

@@ -15,7 +15,7 @@ from holdfast.compiler.build import STAGES, stages
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm import FORMATS
 from holdfast.compiler.emit.target import TARGETS
-from holdfast.errors import CellError
+from holdfast.errors import CellError, did_you_mean
 from holdfast.nn import structures
 
 WIDTH = 128
@@ -63,8 +63,8 @@ def find_cell(name: str) -> Cell:
     path, colon, wanted = name.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise CellError(
-            f"there is no cell `{name}`; the catalogue has {', '.join(CELLS)}. "
-            "Name a cell of your own as FILE.py:NAME"
+            f"there is no cell `{name}`{did_you_mean(name, CELLS)}; `holdfast cells` lists them "
+            "all. Name a cell of your own as FILE.py:NAME"
         )
     found = getattr(_load(Path(path)), wanted, None)
     if not isinstance(found, Cell):

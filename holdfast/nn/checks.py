@@ -11,7 +11,7 @@ from torch import Tensor
 
 from holdfast.cells import CELLS
 from holdfast.compiler.cell import Cell
-from holdfast.errors import CellError
+from holdfast.errors import CellError, did_you_mean
 from holdfast.nn.options import Options
 from holdfast.nn.sizes import Sizes
 
@@ -22,7 +22,7 @@ def find_cell(cell: Cell | str) -> Cell:
     >>> find_cell("peephole").states
     ('c',)
 
-    Errors: `CellError` naming the catalogue for an unknown name; `TypeError` for anything else.
+    Errors: `CellError` with the closest names for an unknown one; `TypeError` for anything else.
     """
     if isinstance(cell, Cell):
         return cell
@@ -33,8 +33,8 @@ def find_cell(cell: Cell | str) -> Cell:
         )
     if cell not in CELLS:
         raise CellError(
-            f"the catalogue has no cell named {cell!r}; expected one of "
-            f"{', '.join(sorted(CELLS))}, or a Cell made with @holdfast.cell"
+            f"the catalogue has no cell named {cell!r}{did_you_mean(cell, CELLS)}; expected a name "
+            "that `holdfast cells` lists, or a Cell made with @holdfast.cell"
         )
     return CELLS[cell]
 

@@ -79,7 +79,13 @@ def test_recurrent_names_its_cell() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"cell": "lstn"}, CellError, r"'lstn'; expected one of .*lstm, lstm_1997"),
+        (
+            {"cell": "lstn"},
+            CellError,
+            r"'lstn' \(did you mean lstm or .*\?\); expected .*ast cells`",
+        ),
+        ({"cell": "Peephole"}, CellError, r"\(did you mean peephole or peephole_2002\?\);"),
+        ({"cell": "yak"}, CellError, r"no cell named 'yak'; expected a name that `holdfast cells`"),
         ({"cell": lstm.function}, TypeError, "got: function; decorate"),
         ({"hidden_size": 5.0}, TypeError, "hidden_size should be of type int, got: float"),
         ({"num_layers": 1.0}, TypeError, "num_layers should be of type int, got: float"),

@@ -92,7 +92,8 @@ def test_show_of_a_cell_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("lsmt", "there is no cell `lsmt`; the catalogue has "),
+        ("lsmt", "there is no cell `lsmt` (did you mean lstm or slstm?); `holdfast cells` "),
+        ("yak", "there is no cell `yak`; `holdfast cells` lists them all"),
         ("mine.py:other", "mine.py has nothing named `other`"),
         ("mine.py:number", "mine.py has a int named `number`"),
         ("away.py:own", "there is no file away.py"),
