@@ -21,7 +21,7 @@ def _times(z: Any, w: Any) -> Any:
 
 
 _FIRST = 7
-"""Before the first seed. The seeds 1 and 2 leave four pairs, or two, in the order they are in."""
+"""Before the first seed. The seeds 1 and 2 leave up to four and two pairs in their order."""
 
 
 def associative_lstm(copies: int) -> Cell:
