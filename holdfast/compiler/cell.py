@@ -73,8 +73,8 @@ class Cell:
     def __post_init__(self) -> None:
         # Not on first use: that may be under a tracer, which cannot enter a cached property.
         key = self.traced.key(self.gates, self.states, self.weights)
-        if self.masks or self.inputs:
-            given = (self.inputs,) if self.inputs else ()
+        if self.masks or self.inputs or self.ties:
+            given = [one for one in (self.inputs, self.ties) if one]
             content = repr((key, self.masks, self.operand, *given))
             key = hashlib.sha256(content.encode()).hexdigest()[:16]
         found = {"program": self.graph.program(), "names": tuple(self.shapes(1, 1)), "key": key}

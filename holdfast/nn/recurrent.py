@@ -184,7 +184,8 @@ class Recurrent(nn.Module):
 
     def _selection(self, index: int) -> tuple[str, str]:
         parameters = self._parameters_at(index)
-        x = next(iter(parameters.values())).new_zeros(1, 1, 1)
+        features = self._sizes.features(self._layer(index))
+        x = next(iter(parameters.values())).new_zeros(1, 1, features)
         return operators.select(self.varied, x, parameters)
 
     def _parameters_at(self, index: int) -> dict[str, Tensor]:

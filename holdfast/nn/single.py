@@ -94,7 +94,7 @@ class RecurrentCell(nn.Module):
 
     def _selection(self) -> tuple[str, str]:
         weights = self._weights()
-        x = next(iter(weights.values())).new_zeros(1, 1, 1)
+        x = next(iter(weights.values())).new_zeros(1, 1, self.input_size)
         return operators.select(self.cell, x, weights)
 
     def _weights(self) -> dict[str, Tensor]:

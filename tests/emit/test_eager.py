@@ -41,8 +41,9 @@ def _kept(given: Problem) -> Problem:
     return given._replace(parameters=kept)
 
 
-def test_every_cell_has_its_equations() -> None:
-    assert set(REFERENCES) == set(CELLS)
+def test_equations_belong_to_cells() -> None:
+    """A cell may be without a second statement of its equations; one without a cell is a slip."""
+    assert set(REFERENCES) <= set(CELLS)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
