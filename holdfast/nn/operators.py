@@ -20,38 +20,49 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import eager
 from holdfast.compiler.emit.eager import Resets, Result
 from holdfast.compiler.emit.llvm import FORMATS
+from holdfast.compiler.linear import is_linear
 from holdfast.compiler.noise import Noise
-from holdfast.nn import library
+from holdfast.nn import library, scan
 from holdfast.nn.layout import last_rows
 from holdfast.nn.ragged import Rows
 from holdfast.nn.tracing import untraced
 
 
 def select(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str, str]:
-    """The target that will run, `llvm` or `eager`, and the reason."""
+    """The target that will run, `llvm`, `scan` or `eager`, and the reason."""
+    obstacle, way = _obstacle(cell, x, parameters)
+    if not obstacle:
+        return "llvm", "compiled for this processor"
+    if way and not torch.compiler.is_compiling() and is_linear(cell):
+        return "scan", f"{obstacle}; the recurrence is linear, so all steps are one scan"
+    return "eager", obstacle
+
+
+def _obstacle(cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[str, bool]:
+    """Why the compiled target cannot run, or nothing, and whether a scan could."""
     weight = next(iter(parameters.values()))
     if "weight_hr" in parameters and cell.operand:
-        return "eager", "a mask on a projected h is not compiled yet"
+        return "a mask on a projected h is not compiled yet", False
     for name, tensor in (("the input", x), ("the weights", weight)):
         if tensor.device.type != "cpu":
-            return "eager", f"{name} are on {tensor.device.type}; the compiled target is the CPU"
+            return f"{name} are on {tensor.device.type}; the compiled target is the CPU", True
         if tensor.dtype not in FORMATS:
             kind = str(tensor.dtype).removeprefix("torch.")
-            return "eager", f"{name} are {kind}; compiled are float32 and float64"
+            return f"{name} are {kind}; compiled are float32 and float64", True
     if x.dtype != weight.dtype:
-        return "eager", f"the input is {x.dtype}, the weights are {weight.dtype}"
+        return f"the input is {x.dtype}, the weights are {weight.dtype}", False
     if "weight_ih" in parameters and parameters["weight_ih"].shape[1] == 0:
-        return "eager", "there are no input features"
+        return "there are no input features", False
     if x.shape[0] == 0:
-        return "eager", "there are no steps"
+        return "there are no steps", False
     if not torch.compiler.is_compiling():
         if torch._C._are_functorch_transforms_active():
-            return "eager", "a transform of torch.func is active; it has no compiled rule yet"
+            return "a transform of torch.func is active; it has no compiled rule yet", True
         if forward_ad._current_level >= 0:
-            return "eager", "forward-mode differentiation has no compiled rule yet"
+            return "forward-mode differentiation has no compiled rule yet", True
         if torch._C._get_tracing_state() is not None:
-            return "eager", "torch.jit.trace writes down the definition, step by step"
-    return "llvm", "compiled for this processor"
+            return "torch.jit.trace writes down the definition, step by step", False
+    return "", False
 
 
 def run(
@@ -86,7 +97,14 @@ def run(
     # The tracer of `torch.compile` knows no ContextVar, and a graph must not depend on one.
     if not torch.compiler.is_compiling() and (other := _instead.get()) is not None:
         return other(backend, cell, x, parameters, h, states, **options)
-    if backend == "eager":
+    if (
+        backend == "scan"
+        and x.shape[0]
+        and all(one is None for one in (batch_sizes, noise, resets))
+    ):
+        found = {"lengths": lengths, "sequences": sequences}
+        return scan.run(cell, x, parameters, h, states, **found)
+    if backend != "llvm":
         return eager.run(cell, x, parameters, h, states, **options)
     return _run_compiled(cell, x, parameters, h, states, **options)
 
@@ -119,7 +137,7 @@ def run_backwards(
     options: dict[str, Any] = {"lengths": rows.lengths, "batch_sizes": rows.batch_sizes}
     options |= {"sequences": sequences, "noise": noise, "resets": resets}
     watched = not torch.compiler.is_compiling() and _instead.get() is not None
-    if backend != "eager" and not watched:
+    if backend == "llvm" and not watched:
         return _run_compiled(cell, x, parameters, h, states, **options, reverse=True)
     result = run(backend, cell, rows.reverse(x), parameters, h, states, **options)
     kept = result.sequences

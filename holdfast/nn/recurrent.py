@@ -166,7 +166,7 @@ class Recurrent(nn.Module):
 
     @property
     def backend(self) -> str:
-        """The target that runs the first layer with its present parameters, `llvm` or `eager`."""
+        """The target that runs the first layer as it is now: `llvm`, `scan` or `eager`."""
         return self._selection(0)[0]
 
     @property
