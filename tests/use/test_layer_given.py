@@ -49,13 +49,15 @@ def test_a_layer_is_its_equations(features: int, generator: torch.Generator) -> 
     x, clock = _draw(generator, T, B, features), _draw(generator, T, B)
     assert ("weight_x_l0" in dict(layer.named_parameters())) == (features != H)
     assert layer.backend == "llvm"
-    unit = x if features == H else x @ layer.weight_x_l0.T
+    unit = x if features == H else x @ layer.get_parameter("weight_x_l0").T
     h, c, old = (torch.zeros(B, H, dtype=torch.float64) for _ in range(3))
     late = torch.zeros(B, H, dtype=torch.float64)
     out = []
     for t in range(T):
-        sums = x[t] @ layer.weight_ih_l0.T + layer.bias_ih_l0
-        i, g = (sums + h @ layer.weight_hh_l0.T + layer.bias_hh_l0).chunk(2, 1)
+        sums = x[t] @ layer.get_parameter("weight_ih_l0").T + layer.get_parameter("bias_ih_l0")
+        i, g = (
+            sums + h @ layer.get_parameter("weight_hh_l0").T + layer.get_parameter("bias_hh_l0")
+        ).chunk(2, 1)
         new = torch.sigmoid(i) * torch.tanh(g) + clock[t, :, None] * c + 0.5 * old + 0.25 * late
         h, c, old, late = torch.tanh(new) * (1 - unit[t]), new, c, unit[t]
         out.append(h)
@@ -125,9 +127,9 @@ def test_wrong_extras(generator: torch.Generator) -> None:
 
 def test_tied_gates_are_the_whole_ones(generator: torch.Generator) -> None:
     layer = _layer(tied, generator, num_layers=2, bidirectional=True)
-    assert layer.weight_ih_l0.shape == (2 + 4 + 4, I)
-    assert layer.weight_hh_l1.shape == (2 + 4 + 4, H)
-    assert layer.bias_ih_l0.shape == (2 + 4 + 4,)
+    assert layer.get_parameter("weight_ih_l0").shape == (2 + 4 + 4, I)
+    assert layer.get_parameter("weight_hh_l1").shape == (2 + 4 + 4, H)
+    assert layer.get_parameter("bias_ih_l0").shape == (2 + 4 + 4,)
 
     @cell(gates="i g p q", state="c")
     def whole(i, g, p, q, c):
@@ -151,9 +153,12 @@ def test_tied_gates_are_the_whole_ones(generator: torch.Generator) -> None:
 def test_initial_values_of_tied_gates(generator: torch.Generator) -> None:
     layer = Recurrent(tied, I, H)
     init.bias_(layer, "i", [1.0, 2.0])
-    assert (layer.bias_ih_l0 + layer.bias_hh_l0)[:2].tolist() == [1.0, 2.0]
+    assert (layer.get_parameter("bias_ih_l0") + layer.get_parameter("bias_hh_l0"))[:2].tolist() == [
+        1.0,
+        2.0,
+    ]
     init.orthogonal_(layer, generator=generator)
-    block = layer.weight_hh_l0[2:6]
+    block = layer.get_parameter("weight_hh_l0")[2:6]
     assert torch.allclose(block @ block.T, torch.eye(4), atol=1e-5)
 
 
@@ -168,8 +173,8 @@ def test_sizes_that_cannot_be(generator: torch.Generator) -> None:
 
 def test_a_weight_begins_with_its_number() -> None:
     layer = Recurrent("phased", I, H)
-    assert layer.tau_l0.tolist() == [20.0] * H
-    assert RecurrentCell("phased", I, H).r_on.tolist() == pytest.approx([0.05] * H)
+    assert layer.get_parameter("tau_l0").tolist() == [20.0] * H
+    assert RecurrentCell("phased", I, H).get_parameter("r_on").tolist() == pytest.approx([0.05] * H)
 
 
 def test_wrong_definitions() -> None:
