@@ -12,7 +12,7 @@ from holdfast.compiler.choose import choose
 
 def _price(
     kept: set[int], wanted: set[int], inputs: list[list[int]], keeping: list[int], again: list[int]
-) -> int | None:
+) -> int:
     """What a choice costs: what is kept, and what must be computed for all that is wanted."""
     total, done, stack = sum(keeping[n] for n in kept), set(kept), list(wanted)
     while stack:
