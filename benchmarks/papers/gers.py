@@ -149,7 +149,7 @@ def _counting(
 @experiment("counting", "Counting languages (2001)")
 def counting(settings: Settings) -> Iterator[Row]:
     """Strings far longer than those of the training."""
-    options = {"direct": True, "falling": True}
+    options: dict[str, Any] = {"direct": True, "falling": True}
     for letters, want, paper in (
         (2, 1000, Paper("best n = 1000, mean 118 [K?]")),
         (3, 52, Paper("best n = 52, mean 28 [K?]")),
