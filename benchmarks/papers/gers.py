@@ -95,7 +95,7 @@ def continual_reber(settings: Settings) -> Iterator[Row]:
     forget = Paper("62 % with decay of the learning rate, 18 % without (10^6 symbols)", 0.62)
     plain = Paper("0 % without resets [K?], 74 % with")
     note = f"solved: {STREAMS} streams of {SYMBOLS:,} symbols without an error, instead of 10^6"
-    options = {"lr": 0.01, "batch": 16, "falling": True}
+    options: Any = {"lr": 0.01, "batch": 16, "falling": True}
     models = (
         (Model("lstm", 8, **biases(f=2.0), **options), forget),
         (Model("lstm_1997", 8, **options), plain),
@@ -149,7 +149,7 @@ def _counting(
 @experiment("counting", "Counting languages (2001)")
 def counting(settings: Settings) -> Iterator[Row]:
     """Strings far longer than those of the training."""
-    options: dict[str, Any] = {"direct": True, "falling": True}
+    options: Any = {"direct": True, "falling": True}
     for letters, want, paper in (
         (2, 1000, Paper("best n = 1000, mean 118 [K?]")),
         (3, 52, Paper("best n = 52, mean 28 [K?]")),
