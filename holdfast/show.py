@@ -83,6 +83,16 @@ def _load(path: Path) -> Any:
     return module
 
 
+def memories(cell: Cell) -> list[str]:
+    """The states of a cell in words: those that carry others on for lags are counted.
+
+    >>> memories(find_cell("fractional_lstm"))
+    ['h', 'c', 'd', '+', '24', 'lags']
+    """
+    own = [name for name in ("h", *cell.states) if name not in cell.carried]
+    return [*own, "+", str(len(cell.carried)), "lags"] if cell.carried else own
+
+
 def catalogue(times: Mapping[str, Mapping[str, float]] | None = None) -> str:
     """One line a cell: name, states, parameters, times over those of `lstm`, and what it is.
 
@@ -96,7 +106,7 @@ def catalogue(times: Mapping[str, Mapping[str, float]] | None = None) -> str:
         known = (times or {}).get(name, {})
         both = (known.get(which) for which in ("forward", "forward+backward"))
         forward, backward = ("-" if time is None else f"{time:.2f}" for time in both)
-        states = " ".join(("h", *cell.states))
+        states = " ".join(memories(cell))
         what = cell.doc.splitlines()[0].removesuffix(".")
         count = f"{cell.count(WIDTH, WIDTH):,}"
         rows.append((name, states, count, forward, backward, what))

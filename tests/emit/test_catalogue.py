@@ -159,7 +159,7 @@ def test_the_page_has_every_cell() -> None:
         formula = re.search(r"^Parameters: (.+)$", cell.doc, re.MULTILINE)
         assert formula, f"{name} has no line `Parameters: FORMULA`"
         what = cell.doc.splitlines()[0].removesuffix(".")
-        rows.append(f"| `{name}` | {' '.join(('h', *cell.states))} | {formula[1]} | {what} |")
+        rows.append(f"| `{name}` | {' '.join(show.memories(cell))} | {formula[1]} | {what} |")
     table, text = "".join(f"{row}\n" for row in rows), page.read_text(encoding="utf-8")
     if os.environ.get("HOLDFAST_ACCEPT") == "1":
         text = re.sub(r"^\| cell \|.*\n(\|.*\n)*", lambda _: table, text, flags=re.MULTILINE)

@@ -11,7 +11,7 @@ from holdfast.cells import CELLS
 from holdfast.cli import main
 from holdfast.compiler.build import STAGES
 from holdfast.nn.structures import listing
-from holdfast.show import catalogue, measured
+from holdfast.show import catalogue, measured, memories
 
 OWN = """from __future__ import annotations
 from holdfast import cell, tanh
@@ -34,7 +34,7 @@ def test_cells_lists_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
     assert head.split()[:5] == ["cell", "states", "I=H=128", "time", "f+b"]
     assert [line.split()[0] for line in lines] == list(CELLS)
     for line, one in zip(lines, CELLS.values(), strict=True):
-        states = ["h", *one.states]
+        states = memories(one)
         assert line.split()[1 : 1 + len(states)] == states
         assert line.endswith(one.doc.splitlines()[0].removesuffix("."))
 
