@@ -137,7 +137,9 @@ def _section(run: dict[str, Any]) -> Iterator[str]:
     rows = [_row(data) for data in run["rows"]]
     yield f"### {run['title']}"
     yield ""
-    yield f"`python -m benchmarks papers {run['experiment']}`, {run['date'][:10]}."
+    seeds = run["options"]["seeds"]
+    chosen = "" if seeds is None else f" --seeds {seeds}"
+    yield f"`python -m benchmarks papers {run['experiment']}{chosen}`, {run['date'][:10]}."
     yield ""
     yield "| task | model | solved | sequences, median (mean) | other | published | | CPU s |"
     yield "|---|---|---:|---:|---|---|---|---:|"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from holdfast.nn.forest import Forest, Level
 from holdfast.nn.structure import Structure, calm, check_flags, check_place, check_tensor
 
 
-class _TreeLSTM(Structure):
+class _TreeLSTM(Structure, ABC):
     """Runs a forest level by level; what a node makes of its children is the subclass's."""
 
     reason = "a node waits for its children, not for the step before, so there is no time loop"
@@ -102,9 +103,9 @@ class _TreeLSTM(Structure):
                     waiting[target].append(piece)
         return torch.cat(done).index_select(0, forest.places)
 
+    @abstractmethod
     def _join(self, gates: Tensor, below: Tensor | None, level: Level) -> Tensor:
         """The states of a level, `[n, 2 H]`, from its gates `[n, 4 H]` and its children's."""
-        raise NotImplementedError
 
 
 class ChildSumTreeLSTM(_TreeLSTM):
