@@ -97,7 +97,7 @@ class ForwardEmitter:
         self.hidden_size = sizes.hidden
         self.tile = tile
         self.mode = mode
-        self.before: Value = None
+        self.before: Value = number(0)
         """Offset of the previous step's rows, inside the time loop."""
         self.operand: tuple[Value, Value] = (None, None)
         """Masked rows that R multiplies, and how far apart they are."""
@@ -183,8 +183,16 @@ class ForwardEmitter:
         for group in groups(self.plan):
             e.cases(count, self.tile.rows, partial(self._products, group, block, row))
         if self.plan.sweeps.single:
-            with e.loop(number(0), count, number(1), name="q") as inner:
+            self._units(block, row, count)
+
+    def _units(self, block: Value, row: Value, count: Value) -> None:
+        """The step graph for some rows and one block of units."""
+        here = (self.scratch, self.offset, self.before, self.step)
+        with self.e.apart("units", [block, row, count, *here]) as (block, row, count, *inside):
+            self.scratch, self.offset, self.before, self.step = inside
+            with self.e.loop(number(0), count, number(1), name="q") as inner:
                 self._cell(inner, block, row)
+        self.scratch, self.offset, self.before, self.step = here
 
     def _products(self, group: list[int], block: Value, row: Value, rows: int) -> None:
         """Affine sums of `rows` rows and one block of units, to scratch or to the rows' memory."""

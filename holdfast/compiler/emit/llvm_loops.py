@@ -168,6 +168,30 @@ class Emitter:
         b.branch(head)
         b.position_at_end(after)
 
+    @contextmanager
+    def apart(self, name: str, values: Sequence[Value]) -> Iterator[list[Value]]:
+        """Write what follows into a function of its own, called here once.
+
+        It has registers of its own, so that constants stay in them, whatever surrounds the call.
+
+        Arguments:
+            values: what the function is given besides the slots; it is called differently inside.
+        """
+        given = [*self.slots.values(), *values]
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
+        function = ir.Function(self.module, kind, name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        separate(function)
+        outside, slots = self.builder, self.slots
+        self.builder = self.math.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self.slots = dict(zip(slots, function.args, strict=False))
+        yield list(function.args[len(slots) :])
+        self.builder.ret_void()
+        self.builder, self.slots = outside, slots
+        self.math.builder = outside
+        outside.call(function, given)
+
     def cases(self, value: Value, count: int, emit: Callable[[int], None], first: int = 1) -> None:
         """A switch over `first .. count`, with code for each; nothing for other values."""
         b = self.builder
@@ -449,10 +473,15 @@ def declare_body(module: ir.Module, kinds: Mapping[str, ir.Type]) -> ir.Function
     """The function that holds a kernel's loops; its pointers never overlap."""
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), list(kinds.values())), "body")
     function.linkage = "internal"
+    separate(function)
+    return function
+
+
+def separate(function: ir.Function) -> None:
+    """Promise that a function's pointers never overlap."""
     for argument in function.args:
         if isinstance(argument.type, ir.PointerType):
             argument.add_attribute("noalias")
-    return function
 
 
 def add_entries(module: ir.Module, body: ir.Function, kinds: Mapping[str, ir.Type]) -> None:
