@@ -175,9 +175,15 @@ class BackwardEmitter:
         e.cases(multiplied, self.tile.rows, partial(self._products, block, row))
         if not self.plan.backward_sweeps.single:
             return
-        for v in range(vectors):
-            unit = b.add(e.times(block, self.tile.units), number(v * self.tile.lanes))
-            self._column(v, unit, row, count)
+        here = (self.scratch, self.places)
+        given = [block, row, count, self.scratch, *self.places.values()]
+        with e.apart("units", given) as (block, row, count, scratch, *places):
+            self.scratch, self.places = scratch, dict(zip(self.places, places, strict=True))
+            with e.loop(number(0), number(vectors), number(1), name="v") as v:
+                first = e.times(block, self.tile.units)
+                unit = e.builder.add(first, e.times(v.index, self.tile.lanes))
+                self._column(v.index, unit, row, count)
+        self.scratch, self.places = here
 
     def _continuing(self, row: Value, count: Value, alive_after: Value) -> Value:
         """How many of the rows have a step after this one."""
@@ -282,7 +288,7 @@ class BackwardEmitter:
                     put(b.add(row, fresh.index), v, None)
             e.cases(multiplied, self.tile.rows, products)
 
-    def _column(self, v: int, unit: Value, row: Value, count: Value) -> None:
+    def _column(self, v: Value, unit: Value, row: Value, count: Value) -> None:
         """One vector of units for `count` rows, summing bias and weight gradients on the way."""
         e, b = self.e, self.e.builder
         mask = e.unit_mask(unit)
@@ -306,12 +312,12 @@ class BackwardEmitter:
         return places
 
     def _vector(
-        self, v: int, unit: Value, mask: Value | None, inner: Value, row: Value
+        self, v: Value, unit: Value, mask: Value | None, inner: Value, row: Value
     ) -> list[Value]:
         """The backward step graph for one row and one vector; returns what is summed."""
         e, plan = self.e, self.plan
         values: dict[Node, Value] = {}
-        scratch = e.builder.add(e.times(inner, self.tile.vectors), number(v))
+        scratch = e.builder.add(e.times(inner, self.tile.vectors), v)
         place = Place(row, unit, mask, scratch)
         for node in plan.backward.outputs.values():
             e.evaluate(node, values, partial(self._load, place=place))

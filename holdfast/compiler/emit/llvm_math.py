@@ -32,8 +32,14 @@ class Format:
     """Below, exp is taken as zero."""
     exp_high: float
     """Above, exp overflows."""
+    tanh_high: float
+    """Above, tanh rounds to one."""
     expm1: tuple[float, ...]
     """(e^r - 1 - r) / r^2 for |r| <= ln(2)/2, highest power first."""
+    expm1_short: tuple[float, ...]
+    """The same as short as `sigmoid` allows, which adds a one."""
+    ln2: tuple[float, ...]
+    """ln(2) as a sum; the terms after the first are for large multiples."""
     atanh: tuple[float, ...]
     """(atanh(s) / s - 1) / s^2 as a polynomial in s^2 for s <= 1/3, highest power first."""
     tiny: float
@@ -58,6 +64,7 @@ FLOAT32 = Format(
     127,
     -87.33654,
     88.72284,
+    10.0,
     (
         1.3927684616575004e-3,
         8.364380693291069e-3,
@@ -65,6 +72,13 @@ FLOAT32 = Format(
         1.6666569628115476e-1,
         0.5,
     ),
+    (
+        8.312525227665901e-3,
+        4.1890114545822144e-2,
+        0.16667114198207855,
+        0.499992311000824,
+    ),
+    (0.693147182464599609375, -1.904654323148236e-9),
     (0.13425749011418575, 0.1411830990265524, 0.20003780322455603, 0.33333320168349617),
     1.1754943508222875e-38,
     (1.5703125, 4.837512969970703125e-4, 7.549789954891882e-8),
@@ -78,6 +92,7 @@ FLOAT64 = Format(
     1023,
     -708.3964185322641,
     709.782712893384,
+    20.0,
     (
         2.51023277236091451e-8,
         2.7622614078619689e-7,
@@ -90,6 +105,19 @@ FLOAT64 = Format(
         1.6666666666666668e-1,
         0.5,
     ),
+    (
+        2.51023277236091451e-8,
+        2.7622614078619689e-7,
+        2.7557264294679126e-6,
+        2.4801515879478316e-5,
+        1.9841269865789786e-4,
+        1.3888888920770122e-3,
+        8.3333333333295031e-3,
+        4.1666666666616862e-2,
+        1.6666666666666668e-1,
+        0.5,
+    ),
+    (0.6931471805599453, 2.3190468138462996e-17),
     (
         0.08082022805971766,
         0.04400369243072337,
@@ -158,11 +186,23 @@ class VectorMath:
         """x y + z, rounded once."""
         return self.intrinsic("fma", x, y, z)
 
-    def polynomial(self, coefficients: Sequence[float], x: Value) -> Value:
-        """Horner's rule, highest power first."""
-        total = self.const(coefficients[0])
-        for coefficient in coefficients[1:]:
-            total = self.fma(total, x, self.const(coefficient))
+    def polynomial(
+        self, coefficients: Sequence[float], x: Value, square: Value | None = None
+    ) -> Value:
+        """Horner's rule, highest power first; with the square of x on pairs of coefficients, which
+        halves the waiting."""
+        if square is None:
+            total = self.const(coefficients[0])
+            for coefficient in coefficients[1:]:
+                total = self.fma(total, x, self.const(coefficient))
+            return total
+        even = len(coefficients) // 2 * 2
+        total = None
+        for first, second in zip(coefficients[:even:2], coefficients[1:even:2], strict=True):
+            pair = self.fma(self.const(first), x, self.const(second))
+            total = pair if total is None else self.fma(total, square, pair)
+        if even < len(coefficients):
+            total = self.fma(total, x, self.const(coefficients[-1]))
         return total
 
     def less(self, x: Value, y: Value) -> Value:
@@ -175,18 +215,26 @@ class VectorMath:
         x = self.builder.select(self.less(x, bottom), bottom, x)
         return self.builder.select(self.less(top, x), top, x)
 
-    def exp_parts(self, x: Value, down: int = 0) -> tuple[Value, Value]:
-        """p and s with exp(x) = (s p + s) 2^down, p small, for x in the clamped range."""
+    def exp_parts(
+        self, x: Value, factor: float = 1.0, *, short: bool = False, terms: int = 2, down: int = 0
+    ) -> tuple[Value, Value]:
+        """p and s with exp(factor x) = (factor s p + s) 2^down, p small, for x in a clamped range.
+
+        Arguments:
+            short: use the shorter polynomial. terms: how many terms of ln(2) are subtracted.
+        """
         b, form = self.builder, self.form
         magic = self.const(1.5 * 2.0**form.mantissa)
-        shifted = self.fma(x, self.const(1.0 / math.log(2.0)), magic)
+        shifted = self.fma(x, self.const(factor / math.log(2.0)), magic)
         n = b.fsub(shifted, magic)
-        high = _round_to(math.log(2.0), form)
-        low = math.log(2.0) - high if form.bits == 32 else 2.3190468138462996e-17
-        r = self.fma(n, self.const(-high), x)
-        r = self.fma(n, self.const(-low), r)
-        tail = self.polynomial(form.expm1, r)
-        p = self.fma(b.fmul(r, r), tail, r)
+        r = x
+        for part in form.ln2[:terms]:
+            r = self.fma(n, self.const(-part / factor), r)
+        square = b.fmul(r, r)
+        coefficients = form.expm1_short if short else form.expm1
+        powers = range(len(coefficients), 0, -1)
+        scaled = [c * factor**n for c, n in zip(coefficients, powers, strict=True)]
+        p = self.fma(square, self.polynomial(scaled, r, square), r)
         bits = b.bitcast(shifted, self.integers)
         bits = b.shl(bits, self.int_const(form.mantissa))
         bits = b.add(bits, self.int_const((form.bias - down) << form.mantissa))
@@ -194,18 +242,20 @@ class VectorMath:
 
     def sigmoid(self, x: Value) -> Value:
         """1 / (1 + exp(-x))"""
-        y = self.clamp(self.builder.fneg(x), self.form.exp_low, self.form.exp_high - 1.0)
-        p, s = self.exp_parts(y)
+        b, form = self.builder, self.form
+        y = self.clamp(x, 1.0 - form.exp_high, -form.exp_low)
+        terms = 1 if form.bits == 32 else 2
+        p, s = self.exp_parts(y, -1.0, short=True, terms=terms)
         one = self.const(1.0)
-        return self.builder.fdiv(one, self.fma(s, p, self.builder.fadd(s, one)))
+        return b.fdiv(one, self.fma(b.fneg(s), p, b.fadd(s, one)))
 
     def tanh(self, x: Value) -> Value:
-        """-(exp(-2x) - 1) / (exp(-2x) + 1)"""
+        """h / (1 - h) with h = (1 - exp(-2x)) / 2"""
         b = self.builder
-        y = self.clamp(b.fmul(x, self.const(-2.0)), self.form.exp_low, self.form.exp_high - 1.0)
-        p, s = self.exp_parts(y)
-        minus = self.fma(s, p, b.fsub(s, self.const(1.0)))
-        return b.fdiv(b.fneg(minus), b.fadd(minus, self.const(2.0)))
+        y = self.clamp(x, -self.form.tanh_high, self.form.tanh_high)
+        p, s = self.exp_parts(y, -2.0, terms=1)
+        h = self.fma(s, p, self.fma(s, self.const(-0.5), self.const(0.5)))
+        return b.fdiv(h, b.fsub(self.const(1.0), h))
 
     def exp(self, x: Value) -> Value:
         """e^x; infinity above the range, zero below it"""
@@ -302,15 +352,6 @@ class VectorMath:
         if sign == "!=":
             return self.builder.fcmp_unordered(sign, x, y)
         return self.builder.fcmp_ordered(sign, x, y)
-
-
-def _round_to(value: float, form: Format) -> float:
-    """The number as the format holds it."""
-    if form.bits == 64:
-        return value
-    scale = 2.0**form.mantissa
-    mantissa, exponent = math.frexp(value)
-    return math.ldexp(round(mantissa * 2.0 * scale) / (2.0 * scale), exponent)
 
 
 def _swept(math: VectorMath, x: Value) -> Value:
