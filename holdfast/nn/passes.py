@@ -12,7 +12,9 @@ from torch import Tensor
 from holdfast.compiler import threads
 from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
+from holdfast.compiler.emit.llvm_ahead import AHEAD
 from holdfast.compiler.emit.llvm_backward import gates_stride
+from holdfast.compiler.emit.llvm_forward import STORING
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.compiler.emit.target import host
@@ -24,6 +26,12 @@ from holdfast.nn.layout import Layout
 from holdfast.nn.memory import borrow
 from holdfast.nn.packing import bias_count, dense, pack_backward, pack_forward, shapes, summed
 from holdfast.nn.weights import Matrices
+
+_FEW = 2
+"""Rows up to which weights are waited for."""
+
+_LONG = 4
+"""Steps from which multiplying x for many of them at once pays."""
 
 Buffers = dict[str, "Tensor | int"]
 """What a kernel gets, by the names of its slots."""
@@ -209,8 +217,17 @@ def _prepare(mode: str, call: Call) -> _Kernel:
         whole = dense(parameters["weight_hh"], sizes.hidden)
         parameters = {**parameters, "weight_hh": whole}
         sizes = replace(sizes, heads=1)
+    if mode in ("infer", *STORING) and _few(call, sizes):
+        sizes = replace(sizes, few=_FEW)
     found = kernel(call.cell, mode, call.x.dtype, sizes)
     return _Kernel(planned(call.cell, bool(sizes.projection)), sizes, found, parameters)
+
+
+def _few(call: Call, sizes: Sizes) -> bool:
+    """Whether rows are so few that W of each step would be waited for."""
+    layout = call.layout
+    some = layout.batch <= _FEW and layout.counts is None and layout.index is None
+    return some and layout.steps >= _LONG and sizes.input > 0
 
 
 @cache
@@ -239,6 +256,8 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
     buffers |= _working_memory(call, chosen, chosen.plan.sweeps)
     if sizes.projection:
         buffers["hidden"] = x.new_empty(layout.batch, sizes.hidden)
+    if sizes.few:
+        buffers["ahead"] = x.new_empty(AHEAD * len(cell.accumulators) * chosen.tile.padded)
     depth = sizes.input + sizes.depth
     team = _team(call, chosen, 2 * len(cell.accumulators) * sizes.hidden * depth)
     _run(chosen.kernel, buffers, layout, team)

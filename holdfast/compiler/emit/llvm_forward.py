@@ -11,10 +11,12 @@ Packed weights are `[blocks][depth][sums][vectors][lanes]`, see `llvm_pack`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import llvmlite.ir as ir
 
+from holdfast.compiler.emit.llvm_ahead import AHEAD, Ahead, bias_sums, input_row
 from holdfast.compiler.emit.llvm_loops import (
     I64,
     Emitter,
@@ -66,6 +68,8 @@ def forward_slots(plan: Plan, mode: str, sizes: Sizes) -> list[str]:
         names.append("kept")
     if sizes.projection:
         names += ["weights_r", "hidden"]
+    if sizes.few:
+        names.append("ahead")
     if mode in STORING:
         names += [f"sequence {name}" for name in plan.states]
     if mode == "train":
@@ -103,6 +107,11 @@ class ForwardEmitter:
         """Masked rows that R multiplies, and how far apart they are."""
         self.offset: Value = number(0)
         self.step: Value = number(0)
+        self.portion: Value = number(0)
+        """The first step whose inputs were multiplied together with this step's."""
+        many = tile
+        if sizes.few:
+            self.tile = tile = replace(tile, rows=min(tile.rows, sizes.few))
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
         names = forward_slots(plan, mode, sizes)
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
@@ -113,6 +122,7 @@ class ForwardEmitter:
         self.sums = len(plan.accumulators)
         self.from_x = [n for n, acc in enumerate(plan.accumulators) if acc.x]
         self.from_h = [n for n, acc in enumerate(plan.accumulators) if acc.h and not acc.inner]
+        self.ahead = Ahead(self.e, sizes, many, self.sums, self.from_x)
         self.saved = {node: n for n, node in enumerate(plan.saved)}
         self.leaves = {acc.leaf: n for n, acc in enumerate(plan.accumulators)}
         self.span = tile.rows if plan.sweeps.single else -(-_SPAN // tile.rows) * tile.rows
@@ -136,7 +146,22 @@ class ForwardEmitter:
         last = b.mul(b.sub(e["steps"], number(1)), e["batch"])
         start = b.select(self.descending, last, number(0))
         carried = [start, start, *first]
-        with e.loop(number(0), e["steps"], number(1), carried, "t") as time:
+        if not self.sizes.few:
+            self._steps(number(0), e["steps"], carried)
+            e.builder.ret_void()
+            return
+        portion = b.sdiv(number(AHEAD), e["batch"])
+        with e.loop(number(0), e["steps"], portion, carried, "a") as turn:
+            end = e.minimum(b.add(turn.index, portion), e["steps"])
+            steps, self.portion = b.sub(end, turn.index), turn.index
+            self.ahead.multiply(self.share, steps, turn.values[0], self.descending)
+            turn.carry(*self._steps(turn.index, end, turn.values))
+        e.builder.ret_void()
+
+    def _steps(self, begin: Value, end: Value, carried: list[Value]) -> list[Value]:
+        """Some time steps; returns what is carried on."""
+        e, b = self.e, self.e.builder
+        with e.loop(begin, end, number(1), carried, "t") as time:
             self.offset, self.before, *operand = time.values
             self.operand = (operand[0], operand[1]) if operand else self.operand
             self.step = time.index
@@ -148,7 +173,7 @@ class ForwardEmitter:
             backward = b.sub(self.offset, e["batch"])
             offset = b.select(self.descending, backward, forward)
             time.carry(offset, self.offset, *following)
-        e.builder.ret_void()
+        return time.values
 
     def _operand_rows(self) -> tuple[Value, Value]:
         """What R multiplies in the next step, and the distance between rows."""
@@ -196,19 +221,18 @@ class ForwardEmitter:
 
     def _products(self, group: list[int], block: Value, row: Value, rows: int) -> None:
         """Affine sums of `rows` rows and one block of units, to scratch or to the rows' memory."""
-        e, tile, vectors = self.e, self.tile, self.tile.vectors
-        here = [e.builder.add(row, number(q)) for q in range(rows)]
-        bias = e.at(e["bias"], e.times(block, self.sums * tile.units))
-        initial = [
-            e.vector_at(e.at(bias, (n * vectors + v) * tile.lanes))
-            for n in group
-            for v in range(vectors)
-        ]
-        sums = [list(initial) for _ in range(rows)]
-        for name, members, depth, starts in (
-            ("weights_x", self.from_x, self.sizes.input, self._input_rows(here)),
-            ("weights_h", self.from_h, self.sizes.depth, self._recurrent_rows(here, block)),
-        ):
+        e, b, tile, vectors = self.e, self.e.builder, self.tile, self.tile.vectors
+        here = [b.add(row, number(q)) for q in range(rows)]
+        if self.sizes.few:
+            skipped = b.mul(b.sub(self.step, self.portion), e["batch"])
+            sums = [self.ahead.find(b.add(skipped, row), block, group) for row in here]
+        else:
+            sums = [bias_sums(e, tile, self.sums, block, group)] * rows
+        factors = [("weights_h", self.from_h, self.sizes.depth, self._recurrent_rows(here, block))]
+        if not self.sizes.few:
+            starts = [input_row(e, self.sizes, b.add(self.offset, row)) for row in here]
+            factors.insert(0, ("weights_x", self.from_x, self.sizes.input, starts))
+        for name, members, depth, starts in factors:
             members = [n for n in members if n in group]
             columns = [group.index(n) * vectors + v for n in members for v in range(vectors)]
             packed = e.at(e[name], e.times(block, depth * len(columns) * tile.lanes))
@@ -231,11 +255,6 @@ class ForwardEmitter:
         leaf = self.plan.accumulators[member].leaf
         node = next(node for node in self.plan.sweeps.kept if node.owned and node.name == leaf)
         e.put_vector(value, self.sweeps.at(node, row, unit))
-
-    def _input_rows(self, rows: list[Value]) -> list[Value]:
-        e = self.e
-        users = [user_row(e, e.builder.add(self.offset, row)) for row in rows]
-        return [e.at(e["x"], e.times(row, self.sizes.input + self.sizes.given)) for row in users]
 
     def _recurrent_rows(self, rows: list[Value], block: Value) -> list[Value]:
         e = self.e

@@ -42,6 +42,9 @@ class Sizes:
     """Features of the output; 0 for H itself."""
     given: int = 0
     """Numbers that a row of the input holds behind the I that W multiplies."""
+    few: int = 0
+    """Rows at most that a kernel is for which multiplies x for many steps at once; 0 for the
+    kernel that serves any number of rows."""
 
     @property
     def output(self) -> int:

@@ -268,3 +268,20 @@ def chunks(
         end = e.minimum(e.builder.add(chunk.index, number(span)), limit)
         with e.loop(chunk.index, end, number(rows), name="s") as inner:
             yield inner.index, end
+
+
+@contextmanager
+def portions(e: Emitter, first: Value, end: Value, rows: int) -> Iterator[tuple[Value, Value]]:
+    """A loop over neighboring rows, at most `rows` at a time and evenly: the first, and how many.
+
+    No portion is left with a single row of many: it would wait for its weights.
+    """
+    b = e.builder
+    whole = b.sub(end, first)
+    count = b.sdiv(b.add(whole, number(rows - 1)), number(rows))
+    with e.loop(number(0), count, number(1), [first], name="s") as turn:
+        (start,) = turn.values
+        reached = b.sdiv(b.mul(whole, b.add(turn.index, number(1))), count)
+        stop = b.add(first, reached)
+        yield start, b.sub(stop, start)
+        turn.carry(stop)
