@@ -16,10 +16,10 @@ from holdfast.compiler.emit.llvm_loops import (
     Sizes,
     Tile,
     number,
-    product,
     user_row,
 )
 from holdfast.compiler.emit.llvm_math import Value
+from holdfast.compiler.emit.llvm_products import SCALED, product, scaled_product
 from holdfast.compiler.emit.llvm_sweeps import portions
 
 AHEAD = 24
@@ -72,7 +72,12 @@ class Ahead:
         columns = [n * tile.vectors + v for n in self.from_x for v in range(tile.vectors)]
         packed = e.at(e["weights_x"], e.times(block, depth * len(columns) * tile.lanes))
         begin = bias_sums(e, tile, self.sums, block, range(self.sums))
-        sums = product(e, [begin] * len(places), packed, starts, depth, columns, len(columns))
+        sums = [begin] * len(places)
+        if self.sizes.narrow in SCALED:
+            scales = e.at(e["scales_x"], e.times(block, len(columns) * tile.lanes))
+            sums = scaled_product(e, sums, packed, starts, depth, columns, scales)
+        else:
+            sums = product(e, sums, packed, starts, depth, columns, len(columns))
         for place, found in zip(places, sums, strict=True):
             for n, value in enumerate(found):
                 e.put_vector(value, e.at(self._at(place, block), n * tile.lanes))

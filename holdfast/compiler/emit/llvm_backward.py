@@ -29,7 +29,6 @@ from holdfast.compiler.emit.llvm_loops import (
     declare_body,
     meet,
     number,
-    product,
     rows_alive,
     share,
     tile,
@@ -37,6 +36,7 @@ from holdfast.compiler.emit.llvm_loops import (
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import emit_mask, noise_kinds
+from holdfast.compiler.emit.llvm_products import product
 from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_pass
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan

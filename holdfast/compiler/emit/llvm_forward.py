@@ -26,7 +26,6 @@ from holdfast.compiler.emit.llvm_loops import (
     declare_body,
     meet,
     number,
-    product,
     rows_alive,
     share,
     tile,
@@ -34,6 +33,7 @@ from holdfast.compiler.emit.llvm_loops import (
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
+from holdfast.compiler.emit.llvm_products import SCALED, element, product, scaled_product
 from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, chunks, emit_pass
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
@@ -46,6 +46,9 @@ step to its first; T, B, and whether threads share the units of a row rather tha
 
 _SPAN = 12
 """Rows at least that a thread does at a time, where steps have several sweeps."""
+
+MATRICES = ("weights_x", "weights_h")
+"""Slots of the weights that may be narrow."""
 
 STORING = ("collect", "train")
 """Modes that store the sequences of the states."""
@@ -70,6 +73,8 @@ def forward_slots(plan: Plan, mode: str, sizes: Sizes) -> list[str]:
         names += ["weights_r", "hidden"]
     if sizes.few:
         names.append("ahead")
+    if sizes.narrow in SCALED:
+        names += ["scales_x", "scales_h"]
     if mode in STORING:
         names += [f"sequence {name}" for name in plan.states]
     if mode == "train":
@@ -115,6 +120,7 @@ class ForwardEmitter:
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
         names = forward_slots(plan, mode, sizes)
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
+        kinds |= dict.fromkeys(MATRICES, element(sizes.narrow, scalar).as_pointer())
         kinds |= size_kinds() | (noise_kinds(scalar) if plan.masks else {})
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
@@ -228,15 +234,19 @@ class ForwardEmitter:
             sums = [self.ahead.find(b.add(skipped, row), block, group) for row in here]
         else:
             sums = [bias_sums(e, tile, self.sums, block, group)] * rows
-        factors = [("weights_h", self.from_h, self.sizes.depth, self._recurrent_rows(here, block))]
+        factors = [("h", self.from_h, self.sizes.depth, self._recurrent_rows(here, block))]
         if not self.sizes.few:
             starts = [input_row(e, self.sizes, b.add(self.offset, row)) for row in here]
-            factors.insert(0, ("weights_x", self.from_x, self.sizes.input, starts))
+            factors.insert(0, ("x", self.from_x, self.sizes.input, starts))
         for name, members, depth, starts in factors:
             members = [n for n in members if n in group]
             columns = [group.index(n) * vectors + v for n in members for v in range(vectors)]
-            packed = e.at(e[name], e.times(block, depth * len(columns) * tile.lanes))
-            sums = product(e, sums, packed, starts, depth, columns, len(columns))
+            packed = e.at(e[f"weights_{name}"], e.times(block, depth * len(columns) * tile.lanes))
+            if self.sizes.narrow in SCALED:
+                scales = e.at(e[f"scales_{name}"], e.times(block, len(columns) * tile.lanes))
+                sums = scaled_product(e, sums, packed, starts, depth, columns, scales)
+            else:
+                sums = product(e, sums, packed, starts, depth, columns, len(columns))
         for q in range(rows):
             for n, member in enumerate(group):
                 for v in range(vectors):

@@ -45,6 +45,8 @@ class Sizes:
     few: int = 0
     """Rows at most that a kernel is for which multiplies x for many steps at once; 0 for the
     kernel that serves any number of rows."""
+    narrow: str = ""
+    """How W and R are stored: one of `llvm_narrow.BITS`, or in the kernel's own format."""
 
     @property
     def output(self) -> int:
@@ -312,49 +314,6 @@ class Emitter:
                 loaded = SPELLINGS[root.op](self.math, *inputs)
             values[root] = loaded
         return values[root]
-
-
-def product(
-    emitter: Emitter,
-    sums: list[list[Value]],
-    weights: Value,
-    rows: Sequence[Value],
-    depth: int,
-    columns: Sequence[int],
-    width: int,
-) -> list[list[Value]]:
-    """Add `rows[q][k] * weights[k]` over k to the sums; returns the new sums.
-
-    Arguments:
-        sums: accumulators `[row][column]`.
-        weights: packed `[depth][width]` vectors.
-        rows: pointers to `depth` numbers each.
-        columns: which accumulator each of the `width` vectors belongs to.
-    """
-    if depth == 0 or width == 0:
-        return sums
-    b, math = emitter.builder, emitter.math
-    flat = [sums[q][column] for q in range(len(rows)) for column in columns]
-
-    def turn(k: Value, carried: list[Value]) -> list[Value]:
-        start = emitter.times(k, width * emitter.lanes)
-        vectors = [
-            emitter.vector_at(emitter.at(weights, start, n * emitter.lanes)) for n in range(width)
-        ]
-        following = []
-        for q, row in enumerate(rows):
-            scalar = emitter.broadcast(b.load(emitter.at(row, k)))
-            for n, vector in enumerate(vectors):
-                following.append(math.fma(scalar, vector, carried[q * width + n]))
-        return following
-
-    with emitter.loop(number(0), number(depth), number(1), flat, "k") as loop:
-        loop.carry(*turn(loop.index, loop.values))
-    result = [list(row) for row in sums]
-    for q in range(len(rows)):
-        for n, column in enumerate(columns):
-            result[q][column] = loop.values[q * width + n]
-    return result
 
 
 @dataclass(frozen=True)

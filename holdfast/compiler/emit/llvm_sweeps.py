@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from holdfast.compiler.emit.llvm_loops import Emitter, Share, Tile, number, product
+from holdfast.compiler.emit.llvm_loops import Emitter, Share, Tile, number
 from holdfast.compiler.emit.llvm_math import Value
+from holdfast.compiler.emit.llvm_products import product
 from holdfast.compiler.graph import SCANS, Node
 from holdfast.compiler.schedule import Schedule
 
