@@ -13,6 +13,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm import output_tile
 from holdfast.compiler.emit.llvm_forward import inner_tile
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
+from holdfast.nn.narrow import narrowed
 
 
 @cache
@@ -99,7 +100,7 @@ def pack_forward(
     packed["units"] = pack_units(cell, parameters, x, cut)
     if sizes.projection:
         packed["weights_r"] = pack.gates(parameters["weight_hr"], 1, output_tile(cut, sizes))
-    return packed
+    return packed | narrowed(packed, sizes.narrow) if sizes.narrow else packed
 
 
 def pack_backward(

@@ -51,6 +51,8 @@ class Call:
     starts: Sequence[Tensor] = ()
     """What rows that begin anew within the sequence begin with, `[H]` for h and each state."""
     noise: Noise | None = None
+    narrow: str = ""
+    """How W and R are stored: one of `llvm_products.BITS`, or as the input."""
 
     def sorted(self) -> list[Tensor]:
         """The first h and the first states in the kernel's order."""
@@ -159,7 +161,8 @@ def _sizes(call: Call) -> Sizes:
     width = 0 if projection is None else projection.shape[0]
     columns = output if recurrent is None else max(1, recurrent.shape[1])
     given = call.x.shape[-1] - inputs
-    return Sizes(inputs, hidden_size, max(1, output // columns), width, given)
+    heads = max(1, output // columns)
+    return Sizes(inputs, hidden_size, heads, width, given, narrow=call.narrow)
 
 
 def _check(call: Call, sizes: Sizes) -> None:

@@ -33,7 +33,7 @@ from holdfast.compiler.emit.llvm_loops import (
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
-from holdfast.compiler.emit.llvm_products import SCALED, element, product, scaled_product
+from holdfast.compiler.emit.llvm_products import SCALED, element, multiply, product
 from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, chunks, emit_pass
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
@@ -241,12 +241,7 @@ class ForwardEmitter:
         for name, members, depth, starts in factors:
             members = [n for n in members if n in group]
             columns = [group.index(n) * vectors + v for n in members for v in range(vectors)]
-            packed = e.at(e[f"weights_{name}"], e.times(block, depth * len(columns) * tile.lanes))
-            if self.sizes.narrow in SCALED:
-                scales = e.at(e[f"scales_{name}"], e.times(block, len(columns) * tile.lanes))
-                sums = scaled_product(e, sums, packed, starts, depth, columns, scales)
-            else:
-                sums = product(e, sums, packed, starts, depth, columns, len(columns))
+            sums = multiply(e, self.sizes, name, sums, block, starts, depth, columns)
         for q in range(rows):
             for n, member in enumerate(group):
                 for v in range(vectors):
