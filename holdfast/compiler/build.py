@@ -21,6 +21,7 @@ from holdfast.compiler import cache as disk
 from holdfast.compiler import threads
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
+from holdfast.compiler.emit.llvm_digest import emit_digest
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_noise import DRAW, emit_draw
 from holdfast.compiler.emit.llvm_outer import SLOTS, emit_outer, outer_tile
@@ -141,6 +142,27 @@ def packer(dtype: torch.dtype) -> Packer:
     with _lock:
         engine = _engine(key, lambda: emit_packers(form, target), "pack_gates")
     return Packer(engine)
+
+
+@cache
+def digester() -> Callable[[ctypes.Array[ctypes.c_int64], int], int]:
+    """The function that digests memory; see `emit.llvm_digest.emit_digest`.
+
+    It takes an array of an address and a number of bytes for each part, and how many parts.
+    """
+    target = host()
+    key = _digest("digest", target.key)
+    with _lock:
+        engine = _engine(key, lambda: emit_digest(target), "digest")
+    kinds = (ctypes.POINTER(ctypes.c_int64), ctypes.c_int64)
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *kinds)(engine.get_function_address("digest"))
+
+    def call(parts: ctypes.Array[ctypes.c_int64], count: int) -> int:
+        """Holds on to the engine that the function lives in."""
+        assert engine
+        return function(parts, count)
+
+    return call
 
 
 @cache
