@@ -51,6 +51,7 @@ class Weights:
         values = [number for pair in pairs for number in pair]
         self._count = len(tensors)
         self._parts = (ctypes.c_int64 * len(values))(*values)
+        self._address = ctypes.addressof(self._parts)
         self._function = digester()
 
     def lie(self, *places: int) -> bool:
@@ -59,7 +60,7 @@ class Weights:
 
     def digest(self) -> int:
         """A number that follows every bit of the parameters."""
-        return self._function(self._parts, self._count)
+        return self._function(self._address, self._count)
 
 
 @dataclass(frozen=True, eq=False)

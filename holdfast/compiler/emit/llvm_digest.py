@@ -1,12 +1,13 @@
 """A digest of numbers in memory in LLVM IR, at about the speed at which memory is read.
 
-The words of 64 bits are taken eight at a time, each of the eight with a key that moves on at every
-turn. A lane adds up its words, and the products of the halves of its words with the key: a change
-of one word, of all words alike, or an exchange of words changes the sums. What is left after the
-last eight words follows one word of 32 bits at a time. At the end all sums are mixed into 64 bits.
+Words of 64 bits are taken 32 at a time, into as many lanes. A lane takes its word in by exclusive
+or, and moves on by a step of a multiply-with-carry generator: lower half times a constant, plus
+upper half. The step maps different values to different ones (but for one in 50,000), so a change is
+lost only where a later change happens to undo it, about once in 2**64. What is left after the last
+32 words follows, 32 bits at a time. At the end all lanes are mixed into 64 bits.
 
-Source: the sums are those of UMAC (Black, Halevi, Krawczyk, Krovetz & Rogaway 1999) and of XXH3;
-the last mix is SplitMix64's (Steele, Lea & Flood 2014).
+Source: multiply-with-carry is Marsaglia's (1994); the last mix is SplitMix64's (Steele, Lea &
+Flood 2014).
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from holdfast.compiler.emit.llvm_math import FLOAT32, Value
 from holdfast.compiler.emit.target import Target
 
 _LANES = 8
+_CHAINS = 4
+"""Vectors of lanes that do not wait for each other."""
 _WORDS = ir.VectorType(I64, _LANES)
 _STRIPE = 8 * _LANES
+_TURN = _CHAINS * _STRIPE
 _STEP = 0x9E3779B97F4A7C15
+_FACTOR = 0xFFFEB81B
+"""Of a generator of full period: `_FACTOR * 2**32 - 1` and half of the number below are primes."""
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
@@ -35,44 +41,48 @@ def emit_digest(target: Target) -> str:
     function = ir.Function(module, ir.FunctionType(I64, kinds), "digest")
     e = Emitter(module, function, ("parts", "count"), FLOAT32, _LANES, _LANES)
     b = e.builder
-    zeros = ir.Constant(_WORDS, [0] * _LANES)
-    keys = ir.Constant(_WORDS, [_signed(_STEP * (n + 1) ** 3) for n in range(_LANES)])
-    with e.loop(number(0), e["count"], number(1), (keys, zeros, zeros, number(1)), "part") as part:
+    starts = [
+        ir.Constant(_WORDS, [_signed(_STEP * (_LANES * chain + n + 1)) for n in range(_LANES)])
+        for chain in range(_CHAINS)
+    ]
+    with e.loop(number(0), e["count"], number(1), (*starts, number(1)), "part") as part:
         pair = e.times(part.index, 2)
         start = b.inttoptr(b.load(e.at(e["parts"], pair)), BYTE_POINTER)
         size = b.load(e.at(e["parts"], pair, 1))
-        whole = b.and_(size, number(-_STRIPE))
-        *sums, rest = part.values
-        sums = _stripes(e, start, whole, sums)
+        whole = b.and_(size, number(-_TURN))
+        *chains, rest = part.values
+        chains = _turns(e, start, whole, chains)
         rest = _rest(e, start, whole, size, rest)
-        part.carry(*sums, _mixed(b, b.xor(rest, size)))
-    _, products, plain, rest = part.values
+        part.carry(*chains, _mixed(b, b.xor(rest, size)))
+    *chains, rest = part.values
     for n in range(_LANES):
-        for lanes in (products, plain):
+        for lanes in chains:
             one = b.extract_element(lanes, ir.Constant(I32, n))
             rest = _mixed(b, b.xor(b.add(rest, number(_signed(_STEP))), one))
     b.ret(rest)
     return str(module)
 
 
-def _stripes(e: Emitter, start: Value, whole: Value, sums: list[Value]) -> list[Value]:
-    """Keys, sums of products and plain sums after the words from `start` on."""
+def _turns(e: Emitter, start: Value, whole: Value, chains: list[Value]) -> list[Value]:
+    """The chains after the words from `start` on."""
     b = e.builder
     half = ir.Constant(_WORDS, [32] * _LANES)
     low = ir.Constant(_WORDS, [0xFFFFFFFF] * _LANES)
-    step = ir.Constant(_WORDS, [_signed(_STEP)] * _LANES)
-    with e.loop(number(0), whole, number(_STRIPE), sums, "stripe") as loop:
-        keys, products, plain = loop.values
-        wide = b.bitcast(b.gep(start, [loop.index]), _WORDS.as_pointer())
-        words = b.load(wide, align=4)
-        hidden = b.xor(words, keys)
-        product = b.mul(b.and_(hidden, low), b.lshr(hidden, half))
-        loop.carry(b.add(keys, step), b.add(products, product), b.add(plain, words))
+    factor = ir.Constant(_WORDS, [_FACTOR] * _LANES)
+    with e.loop(number(0), whole, number(_TURN), chains, "turn") as loop:
+        following = []
+        for n, chain in enumerate(loop.values):
+            place = b.gep(start, [b.add(loop.index, number(n * _STRIPE))])
+            words = b.load(b.bitcast(place, _WORDS.as_pointer()), align=4)
+            taken = b.xor(chain, words)
+            product = b.mul(b.and_(taken, low), factor)
+            following.append(b.add(product, b.lshr(taken, half)))
+        loop.carry(*following)
     return loop.values
 
 
 def _rest(e: Emitter, start: Value, whole: Value, size: Value, state: Value) -> Value:
-    """The state after the words of 32 bits that fill no stripe."""
+    """The state after the words of 32 bits that fill no turn."""
     b = e.builder
     with e.loop(whole, size, number(4), [state], "rest") as loop:
         word = b.load(b.bitcast(b.gep(start, [loop.index]), I32.as_pointer()), align=4)
