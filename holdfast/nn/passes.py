@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -22,6 +22,7 @@ from holdfast.compiler.noise import Noise, limits
 from holdfast.compiler.plan import Plan
 from holdfast.compiler.schedule import Schedule
 from holdfast.nn.drawing import draw
+from holdfast.nn.kept import keep
 from holdfast.nn.layout import Layout
 from holdfast.nn.memory import borrow
 from holdfast.nn.packing import bias_count, dense, pack_backward, pack_forward, shapes, summed
@@ -35,6 +36,7 @@ _LONG = 4
 
 Buffers = dict[str, "Tensor | int"]
 """What a kernel gets, by the names of its slots."""
+Pack = Callable[[Cell, Mapping[str, Tensor], Tensor, Sizes, Tile], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +101,6 @@ class _Kernel:
     plan: Plan
     sizes: Sizes
     kernel: Kernel
-    parameters: Mapping[str, Tensor]
-    """Those of the call; a block-diagonal R that the kernel cannot cut is made dense."""
 
     @property
     def tile(self) -> Tile:
@@ -214,16 +214,33 @@ def _check_noise(call: Call, batch: int) -> None:
 def _prepare(mode: str, call: Call) -> _Kernel:
     sizes = _sizes(call)
     _check(call, sizes)
-    parameters = call.parameters
     if sizes.heads > 1 and sizes.depth % _lanes(call.x.dtype):
         # Blocks of units would straddle heads: the zeros are multiplied, too.
-        whole = dense(parameters["weight_hh"], sizes.hidden)
-        parameters = {**parameters, "weight_hh": whole}
         sizes = replace(sizes, heads=1)
     if mode in ("infer", *STORING) and _few(call, sizes):
         sizes = replace(sizes, few=_FEW)
     found = kernel(call.cell, mode, call.x.dtype, sizes)
-    return _Kernel(planned(call.cell, bool(sizes.projection)), sizes, found, parameters)
+    return _Kernel(planned(call.cell, bool(sizes.projection)), sizes, found)
+
+
+def _packed(call: Call, chosen: _Kernel, pack: Pack) -> dict[str, Tensor]:
+    """The parameters by the names of the kernel's slots; packed only where they have changed."""
+    cell, dtype, sizes, cut = call.cell, call.x.dtype, chosen.sizes, chosen.tile
+    how = (pack, cell.key, dtype, sizes, cut)
+    names = list(call.parameters)
+    return keep(
+        (how, *names),
+        list(call.parameters.values()),
+        lambda: pack(cell, _whole(call, sizes), call.x, sizes, cut),
+    )
+
+
+def _whole(call: Call, sizes: Sizes) -> Mapping[str, Tensor]:
+    """The parameters; a block-diagonal R that the kernel cannot cut is made dense."""
+    recurrent = call.parameters.get("weight_hh")
+    if recurrent is None or recurrent.shape[1] == sizes.depth:
+        return call.parameters
+    return {**call.parameters, "weight_hh": dense(recurrent, sizes.hidden)}
 
 
 def _few(call: Call, sizes: Sizes) -> bool:
@@ -249,7 +266,7 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
     ]
     out = layout.make(x, sizes.output)
     buffers: Buffers = {"x": x.contiguous(), "h_first": first, "out": out}
-    buffers |= pack_forward(cell, chosen.parameters, x, sizes, chosen.tile)
+    buffers |= _packed(call, chosen, pack_forward)
     names = (f"state {name}" for name in cell.states)
     buffers |= dict(zip(names, carried, strict=True)) | kept
     buffers |= _noise_buffers(call)
@@ -346,7 +363,7 @@ def backward(
     out = kept.out.contiguous()
     buffers: Buffers = {"out": out, "h_first": first, "saved": kept.saved, "d_gates": d_gates}
     buffers |= {"d_h": d_h, "d_bias": d_bias, "d_units": d_units}
-    buffers |= pack_backward(cell, chosen.parameters, x, sizes, chosen.tile)
+    buffers |= _packed(call, chosen, pack_backward)
     d_states = [torch.zeros_like(d_h) for _ in call.states]
     buffers |= _incoming(call, incoming, max(padded, sizes.output))
     for n, name in enumerate(cell.states):
