@@ -60,8 +60,8 @@ class Team:
 def team(rows: int, blocks: int, steps: int, step_operations: int) -> Team:
     """The threads for a call: at most `torch.get_num_threads()`, no more than there is work for.
 
-    Threads share the rows, without a word to each other, or for few rows the units, for threads that
-    surely run at the same time. Which is faster follows from how long a step of so many rows takes,
+    Threads share the rows, without a word to each other, or the units of few rows, if they surely
+    run at the same time. Which is faster follows from how long a step of so many rows takes,
     roughly, and what it costs to meet after it.
 
     >>> team(rows=1, blocks=1, steps=1, step_operations=1000)
