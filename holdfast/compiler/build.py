@@ -27,6 +27,7 @@ from holdfast.compiler.emit.llvm_noise import DRAW, emit_draw
 from holdfast.compiler.emit.llvm_outer import SLOTS, emit_outer, outer_tile
 from holdfast.compiler.emit.llvm_pack import PACKERS, emit_packers
 from holdfast.compiler.emit.llvm_program import emit_program
+from holdfast.compiler.emit.llvm_team import ARRIVE, AWAIT, emit_team
 from holdfast.compiler.emit.target import Target, host, machine
 from holdfast.compiler.plan import Plan, plan
 from holdfast.errors import BuildError
@@ -211,6 +212,17 @@ def multiplier(order: str, dtype: torch.dtype) -> Kernel:
     return Kernel((*SLOTS, "threads"), outer_tile(form, target), engine)
 
 
+@cache
+def team() -> llvm.ExecutionEngine:
+    """How the threads of a kernel wait for each other, made known to LLVM."""
+    threads.pool()
+    target = host()
+    engine = _engine(_digest("team", target.key), lambda: emit_team(target), ARRIVE)
+    for name in (ARRIVE, AWAIT):
+        llvm.add_symbol(name, engine.get_function_address(name))
+    return engine
+
+
 def _build(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:
     layout = planned(cell, bool(sizes.projection))
     form = emit.FORMATS[dtype]
@@ -232,6 +244,8 @@ def _digest(*parts: str) -> str:
 
 def _engine(key: str, text: Callable[[], str], entry: str) -> llvm.ExecutionEngine:
     """Machine code with the function `entry`: from disk, or emitted and assembled now."""
+    if entry != ARRIVE:
+        team()
     code = disk.read(key)
     engine = _load(code, entry) if code else None
     if engine is None:

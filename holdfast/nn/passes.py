@@ -17,6 +17,7 @@ from holdfast.compiler.emit.llvm_backward import gates_stride
 from holdfast.compiler.emit.llvm_forward import STORING
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
+from holdfast.compiler.emit.llvm_team import COUNTER
 from holdfast.compiler.emit.target import host
 from holdfast.compiler.noise import Noise, limits
 from holdfast.compiler.plan import Plan
@@ -225,7 +226,9 @@ def _prepare(mode: str, call: Call) -> _Kernel:
 
 def _packed(call: Call, chosen: _Kernel, pack: Pack) -> dict[str, Tensor]:
     """The parameters by the names of the kernel's slots; packed only where they have changed."""
-    cell, dtype, sizes, cut = call.cell, call.x.dtype, chosen.sizes, chosen.tile
+    cell, dtype, cut = call.cell, call.x.dtype, chosen.tile
+    # Kernels for few rows read the same.
+    sizes = replace(chosen.sizes, few=0)
     how = (pack, cell.key, dtype, sizes, cut)
     names = list(call.parameters)
     return keep(
@@ -339,7 +342,7 @@ def _team(call: Call, chosen: _Kernel, row_operations: int) -> threads.Team:
 
 
 def _run(chosen: Kernel, buffers: Buffers, layout: Layout, team: threads.Team) -> None:
-    arrived = torch.zeros(1, dtype=torch.int64) if team.by_block else None
+    arrived = torch.zeros(COUNTER, dtype=torch.int64) if team.by_block else None
     buffers |= layout.sizes(team, arrived)
     given = [buffers[name] for name in chosen.slots[:-1]]
     chosen([one if isinstance(one, int) else one.data_ptr() for one in given], team.count)

@@ -12,7 +12,6 @@ from functools import partial
 
 from holdfast.compiler.emit.llvm_loops import (
     Emitter,
-    Share,
     Sizes,
     Tile,
     number,
@@ -21,6 +20,7 @@ from holdfast.compiler.emit.llvm_loops import (
 from holdfast.compiler.emit.llvm_math import Value
 from holdfast.compiler.emit.llvm_products import multiply
 from holdfast.compiler.emit.llvm_sweeps import portions
+from holdfast.compiler.emit.llvm_team import Share
 
 AHEAD = 24
 """Rows of x, over steps, that are multiplied at once."""
@@ -48,14 +48,14 @@ class Ahead:
                 following step lie before them.
         """
         e, b, rows = self.e, self.e.builder, self.tile.rows
-        width = b.sub(share.end, share.start)
+        width = share.most
 
         def products(block: Value, first: Value, count: int) -> None:
             starts, places = [], []
             for q in range(count):
                 place = b.add(first, number(q))
                 skipped = b.mul(b.sdiv(place, width), e["batch"])
-                row = b.add(share.start, b.srem(place, width))
+                row = share.row(b.srem(place, width))
                 step = b.select(descending, b.sub(offset, skipped), b.add(offset, skipped))
                 starts.append(input_row(e, self.sizes, b.add(step, row)))
                 places.append(b.add(skipped, row))
