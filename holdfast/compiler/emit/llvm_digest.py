@@ -1,13 +1,12 @@
 """A digest of numbers in memory in LLVM IR, at about the speed at which memory is read.
 
 Words of 64 bits are taken 32 at a time, into as many lanes. A lane takes its word in by exclusive
-or, and moves on by a step of a multiply-with-carry generator: lower half times a constant, plus
-upper half. The step maps different values to different ones (but for one in 50,000), so a change is
-lost only where a later change happens to undo it, about once in 2**64. What is left after the last
-32 words follows, 32 bits at a time. At the end all lanes are mixed into 64 bits.
+or and multiplies both halves of the outcome, with different factors: the sum is its next value. So
+a change of either half moves all 64 bits before the next word comes, and two changes cancel about
+once in 2**64. What is left after the last 32 words follows, 32 bits at a time. At the end all lanes
+are mixed into 64 bits.
 
-Source: multiply-with-carry is Marsaglia's (1994); the last mix is SplitMix64's (Steele, Lea &
-Flood 2014).
+Source: the last mix is SplitMix64's (Steele, Lea & Flood 2014).
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ _WORDS = ir.VectorType(I64, _LANES)
 _STRIPE = 8 * _LANES
 _TURN = _CHAINS * _STRIPE
 _STEP = 0x9E3779B97F4A7C15
-_FACTOR = 0xFFFEB81B
-"""Of a generator of full period: `_FACTOR * 2**32 - 1` and half of the number below are primes."""
+_FACTORS = (0xFFFEB81B, 0xD6E8FEB9)
+"""Odd numbers of 32 bits without a common divisor, for the lower and the upper halves."""
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
@@ -68,15 +67,15 @@ def _turns(e: Emitter, start: Value, whole: Value, chains: list[Value]) -> list[
     b = e.builder
     half = ir.Constant(_WORDS, [32] * _LANES)
     low = ir.Constant(_WORDS, [0xFFFFFFFF] * _LANES)
-    factor = ir.Constant(_WORDS, [_FACTOR] * _LANES)
+    lower, upper = (ir.Constant(_WORDS, [factor] * _LANES) for factor in _FACTORS)
     with e.loop(number(0), whole, number(_TURN), chains, "turn") as loop:
         following = []
         for n, chain in enumerate(loop.values):
             place = b.gep(start, [b.add(loop.index, number(n * _STRIPE))])
             words = b.load(b.bitcast(place, _WORDS.as_pointer()), align=4)
             taken = b.xor(chain, words)
-            product = b.mul(b.and_(taken, low), factor)
-            following.append(b.add(product, b.lshr(taken, half)))
+            products = (b.mul(b.and_(taken, low), lower), b.mul(b.lshr(taken, half), upper))
+            following.append(b.add(*products))
         loop.carry(*following)
     return loop.values
 
