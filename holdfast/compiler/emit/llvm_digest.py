@@ -24,7 +24,7 @@ _WORDS = ir.VectorType(I64, _LANES)
 _STRIPE = 8 * _LANES
 _TURN = _CHAINS * _STRIPE
 _STEP = 0x9E3779B97F4A7C15
-_FACTORS = (0xFFFEB81B, 0xD6E8FEB9)
+_FACTORS = (0xFFFEB81B, 0x85EBCA6B)
 """Odd numbers of 32 bits without a common divisor, for the lower and the upper halves."""
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
