@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from holdfast.compiler.emit.llvm_dots import DOTS
 from holdfast.compiler.emit.llvm_forward import MATRICES
 from holdfast.compiler.emit.llvm_products import IN_A_LANE, SCALED, SHIFTS, STEP
 
 _LARGEST = 127.0
 _LOWER = 0xFFFF
+
+_EXCESS = 128
+"""What the upper byte of each h has too much."""
+
+_PLACES = tuple((15 + shift) % 32 for shift in SHIFTS)
+"""Where the kernel's shift, or its turn by half a lane, brings a number to the mantissa's end."""
+
+_IN_ORDER = (0, 8, 16, 24)
 
 
 def narrowed(packed: dict[str, Tensor], narrow: str) -> dict[str, Tensor]:
@@ -33,15 +44,27 @@ def narrowed(packed: dict[str, Tensor], narrow: str) -> dict[str, Tensor]:
         scales = weights
         if weights.dim() == 4:
             parts = _in_parts(weights, IN_A_LANE[narrow])
-            if narrow in SCALED:
-                scales = weights.abs().amax(1) / _LARGEST
-                weights = _int8(parts, scales)
-            else:
+            if narrow not in SCALED:
                 weights = _bfloat16(parts)
+            else:
+                scales = weights.abs().amax(1) / _LARGEST
+                numbers = _numbers(parts, scales)
+                if narrow == DOTS and name == "weights_h":
+                    found["offsets_h"] = (numbers.sum((1, 2)) * _EXCESS).to(torch.int32)
+                    weights = _together(numbers, _IN_ORDER)
+                else:
+                    weights = _together(numbers + 128, _PLACES)
+                    scales = scales / STEP
         found[name] = weights
         if narrow in SCALED:
-            found[f"scales_{name[-1]}"] = scales / STEP
+            found[f"scales_{name[-1]}"] = scales
     return found
+
+
+def levels(like: Tensor, rows: int, width: int) -> dict[str, Tensor]:
+    """Memory for the bytes of every thread's rows, and for their steps."""
+    found = like.new_empty(rows, 2, width, dtype=torch.uint8)
+    return {"levels": found, "level_steps": like.new_empty(rows)}
 
 
 def _in_parts(weights: Tensor, held: int) -> Tensor:
@@ -61,14 +84,17 @@ def _bfloat16(parts: Tensor) -> Tensor:
     return _words(sign | upper << 16 | lower)
 
 
-def _int8(parts: Tensor, scales: Tensor) -> Tensor:
+def _numbers(parts: Tensor, scales: Tensor) -> Tensor:
+    """Weights as multiples of their scale."""
     steps = torch.where(scales > 0, scales, 1.0)[:, None, None]
-    numbers = (parts / steps).round().to(torch.int64) + 128
+    return (parts / steps).round().to(torch.int64)
+
+
+def _together(numbers: Tensor, places: Sequence[int]) -> Tensor:
+    """Four numbers of 8 bits in one lane, each with its lowest bit at a place."""
     word = torch.zeros_like(numbers[:, :, 0])
-    for part, shift in enumerate(SHIFTS):
-        # Where the kernel's shift, or its turn by half a lane, brings them to the mantissa's end.
-        place = (15 + shift) % 32
-        number = numbers[:, :, part] << place
+    for part, place in enumerate(places):
+        number = (numbers[:, :, part] & 0xFF) << place
         word |= number | number >> 32
     return _words(word & 0xFFFFFFFF)
 

@@ -14,6 +14,7 @@ from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_ahead import AHEAD
 from holdfast.compiler.emit.llvm_backward import gates_stride
+from holdfast.compiler.emit.llvm_dots import DOTS, padded
 from holdfast.compiler.emit.llvm_forward import STORING
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
@@ -26,6 +27,7 @@ from holdfast.nn.drawing import draw
 from holdfast.nn.kept import keep
 from holdfast.nn.layout import Layout
 from holdfast.nn.memory import borrow
+from holdfast.nn.narrow import levels
 from holdfast.nn.packing import bias_count, dense, pack_backward, pack_forward, shapes, summed
 from holdfast.nn.weights import Matrices
 
@@ -163,7 +165,13 @@ def _sizes(call: Call) -> Sizes:
     columns = output if recurrent is None else max(1, recurrent.shape[1])
     given = call.x.shape[-1] - inputs
     heads = max(1, output // columns)
-    return Sizes(inputs, hidden_size, heads, width, given, narrow=call.narrow)
+    return Sizes(inputs, hidden_size, heads, width, given, narrow=_stored(call, heads))
+
+
+def _stored(call: Call, heads: int) -> str:
+    """How narrow weights are stored on this processor."""
+    dots = call.narrow == "int8" and heads == 1 and "weight_hh" in call.parameters
+    return DOTS if dots and host().dots else call.narrow
 
 
 def _check(call: Call, sizes: Sizes) -> None:
@@ -283,6 +291,8 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
         buffers["ahead"] = x.new_empty(AHEAD * len(cell.accumulators) * chosen.tile.padded)
     depth = sizes.input + sizes.depth
     team = _team(call, chosen, 2 * len(cell.accumulators) * sizes.hidden * depth)
+    if sizes.narrow == DOTS:
+        buffers |= levels(x, team.count * layout.batch, padded(sizes.depth, chosen.tile.lanes))
     _run(chosen.kernel, buffers, layout, team)
     return out, carried
 

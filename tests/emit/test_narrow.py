@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from holdfast.cells import CELLS
-from holdfast.compiler.emit.llvm_products import IN_A_LANE
+from holdfast.compiler.emit.target import host
 from holdfast.nn import passes
 from holdfast.nn.layout import lay_out
 from tests.emit.problems import Problem, problem
@@ -39,14 +39,24 @@ def _infer(given: Problem, narrow: str) -> list[Tensor]:
     return passes.infer(passes.Call(*arguments, narrow=narrow), sequences=True)
 
 
-@pytest.mark.parametrize("narrow", IN_A_LANE)
+@pytest.mark.parametrize("dots", [False, True], ids=["", "dots"])
+@pytest.mark.parametrize("narrow", ["bfloat16", "int8"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 29), (2, 6), (7, 3)], ids=str)
 @pytest.mark.parametrize(
     "name", ["lstm", "gru", "peephole", "slim_1", "rnn", "ind_rnn", "gru_2014"]
 )
 def test_results_are_those_of_the_rounded_weights(
-    name: str, size: tuple[int, int], narrow: str, generator: torch.Generator
+    name: str,
+    size: tuple[int, int],
+    narrow: str,
+    dots: bool,
+    generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if dots and (narrow != "int8" or not host().dots):
+        pytest.skip("this processor has no dot products of such numbers")
+    if not dots:
+        monkeypatch.setattr(passes, "_stored", lambda call, heads: call.narrow)
     given = problem(CELLS[name], Shape(*size, 5, 37), generator, torch.float32)
     narrowed = {"weight_ih", "weight_hh"} - ({"weight_hh"} if name == "gru_2014" else set())
     rounded = {
@@ -62,4 +72,19 @@ def test_results_are_those_of_the_rounded_weights(
         found = _infer(given, narrow)
         reference = given._replace(parameters=rounded).run("eager", sequences=True)
     sequences = [reference[0], *reference[2 + len(given.states) :]]
-    assert_same(found, sequences)
+    if dots:
+        # A row of h has 16 bits there.
+        for mine, theirs in zip(found, sequences, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0.0, atol=1e-4)
+    else:
+        assert_same(found, sequences)
+
+
+def test_dots_pass_on_what_is_no_number(generator: torch.Generator) -> None:
+    given = problem(CELLS["rnn"], Shape(2, 4, 5, 37), generator, torch.float32)
+    h = given.h.detach().clone()
+    h[1, 20] = torch.nan
+    with torch.no_grad():
+        found = _infer(given._replace(h=h), "int8")[0]
+    assert found[:, 1].isnan().all()
+    assert found[:, 0].isfinite().all()

@@ -16,7 +16,9 @@ from functools import partial
 
 import llvmlite.ir as ir
 
+from holdfast.compiler.emit import llvm_dots
 from holdfast.compiler.emit.llvm_ahead import AHEAD, Ahead, bias_sums, input_row
+from holdfast.compiler.emit.llvm_dots import DOTS, Dots
 from holdfast.compiler.emit.llvm_loops import (
     I64,
     Emitter,
@@ -74,6 +76,8 @@ def forward_slots(plan: Plan, mode: str, sizes: Sizes) -> list[str]:
         names.append("ahead")
     if sizes.narrow in SCALED:
         names += ["scales_x", "scales_h"]
+    if sizes.narrow == DOTS:
+        names += llvm_dots.SLOTS
     if mode in STORING:
         names += [f"sequence {name}" for name in plan.states]
     if mode == "train":
@@ -114,12 +118,14 @@ class ForwardEmitter:
         self.portion: Value = number(0)
         """The first step whose inputs were multiplied together with this step's."""
         many = tile
-        if sizes.few:
-            self.tile = tile = replace(tile, rows=min(tile.rows, sizes.few))
+        if sizes.few or sizes.narrow == DOTS:
+            most = sizes.few or llvm_dots.ROWS
+            self.tile = tile = replace(tile, rows=min(tile.rows, most))
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
         names = forward_slots(plan, mode, sizes)
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
         kinds |= dict.fromkeys(MATRICES, element(sizes.narrow, scalar).as_pointer())
+        kinds |= llvm_dots.kinds() if sizes.narrow == DOTS else {}
         kinds |= size_kinds() | (noise_kinds(scalar) if plan.masks else {})
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
@@ -127,6 +133,7 @@ class ForwardEmitter:
         self.sums = len(plan.accumulators)
         self.from_x = [n for n, acc in enumerate(plan.accumulators) if acc.x]
         self.from_h = [n for n, acc in enumerate(plan.accumulators) if acc.h and not acc.inner]
+        self.dots = Dots(self.e, sizes) if sizes.narrow == DOTS else None
         self.ahead = Ahead(self.e, sizes, many, self.sums, self.from_x)
         self.saved = {node: n for n, node in enumerate(plan.saved)}
         self.leaves = {acc.leaf: n for n, acc in enumerate(plan.accumulators)}
@@ -194,6 +201,10 @@ class ForwardEmitter:
         """One time step."""
         e, mine = self.e, self.share
         limit = mine.limit(alive)
+        if self.dots:
+            with e.loop(number(0), limit, number(1), name="d") as turn:
+                row = mine.row(turn.index)
+                self.dots.prepare(row, *self._recurrent_rows([row], number(0)))
         with (
             e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
             chunks(e, limit, self.span, self.tile.rows) as (row, end),
@@ -243,7 +254,10 @@ class ForwardEmitter:
         for name, members, depth, starts in factors:
             members = [n for n in members if n in group]
             columns = [group.index(n) * vectors + v for n in members for v in range(vectors)]
-            sums = multiply(e, self.sizes, name, sums, block, starts, depth, columns)
+            if self.dots and name == "h":
+                sums = self.dots.product(sums, block, here, columns)
+            else:
+                sums = multiply(e, self.sizes, name, sums, block, starts, depth, columns)
         for q in range(rows):
             for n, member in enumerate(group):
                 for v in range(vectors):

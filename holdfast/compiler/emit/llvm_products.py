@@ -16,13 +16,14 @@ from collections.abc import Sequence
 
 import llvmlite.ir as ir
 
+from holdfast.compiler.emit.llvm_dots import DOTS
 from holdfast.compiler.emit.llvm_loops import I32, Emitter, Sizes, number
 from holdfast.compiler.emit.llvm_math import Value
 
-IN_A_LANE = {"bfloat16": 2, "int8": 4}
+IN_A_LANE = {"bfloat16": 2, "int8": 4, DOTS: 4}
 """Formats of narrow weights, with how many of them one lane holds."""
 
-SCALED = ("int8",)
+SCALED = ("int8", DOTS)
 """Those that have scales."""
 
 MIDDLE = 1.5

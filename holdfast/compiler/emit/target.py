@@ -30,6 +30,11 @@ class Target:
         return self.vector_bytes // itemsize
 
     @property
+    def dots(self) -> bool:
+        """Whether it multiplies and adds bytes, four to a lane."""
+        return self.vector_bytes == 64 and "+avx512vnni" in self.features.split(",")
+
+    @property
     def key(self) -> str:
         """Everything that makes machine code differ."""
         return f"{self.triple} {self.cpu} {self.features} {self.vector_bytes} {self.registers}"
@@ -38,6 +43,7 @@ class Target:
 TARGETS: dict[str, Target] = {
     "avx2": Target("x86_64-unknown-linux-gnu", "haswell", "", 32, 16),
     "avx512": Target("x86_64-unknown-linux-gnu", "skylake-avx512", "", 64, 32),
+    "vnni": Target("x86_64-unknown-linux-gnu", "cascadelake", "+avx512vnni", 64, 32),
     "neon": Target("aarch64-unknown-linux-gnu", "neoverse-n1", "", 16, 32),
 }
 """Targets that can be emitted on any machine."""
