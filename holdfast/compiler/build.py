@@ -45,8 +45,8 @@ _engines: list[llvm.ExecutionEngine] = []
 class Kernel:
     """Machine code for one pass over sequences, callable with raw pointers and sizes.
 
-    slots: names of the arguments in order. tile: how the packed weights must be cut. address: of
-    `part`, for programs that call it.
+    slots: names of the arguments in order. tile: how the packed weights must be cut. addresses:
+    of `part` and `whole`, for programs that call them.
     """
 
     slots: tuple[str, ...]
@@ -58,7 +58,7 @@ class Kernel:
         pointer = ctypes.POINTER(ctypes.c_int64)
         whole = self._engine.get_function_address("whole")
         part = self._engine.get_function_address("part")
-        self.address = part
+        self.addresses = (part, whole)
         self._whole = ctypes.CFUNCTYPE(None, pointer)(whole)
         kinds = (pointer, ctypes.c_int64, ctypes.c_int64)
         self._part = ctypes.CFUNCTYPE(None, *kinds)(part)
@@ -167,15 +167,15 @@ def digester() -> Callable[[int, int], int]:
 
 
 @cache
-def runner() -> Callable[[int, int, int, int], None]:
+def runner() -> Callable[[int, int, int, int, int], int]:
     """The function that runs programs; see `emit.llvm_program.emit_program`."""
     target = host()
     key = _digest("program", target.key)
     with _lock:
         engine = _engine(key, lambda: emit_program(target), "run")
     _engines.append(engine)
-    kinds = [ctypes.c_int64] * 4
-    return ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("run"))
+    kinds = [ctypes.c_int64] * 5
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *kinds)(engine.get_function_address("run"))
 
 
 @cache

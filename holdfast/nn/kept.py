@@ -58,6 +58,13 @@ class Weights:
         """Whether the parameters are still at these addresses."""
         return self.places == places
 
+    @property
+    def check(self) -> tuple[int, int, int]:
+        """The address of the function that digests, how many parts there are, and where their
+        addresses stand."""
+        place = ctypes.cast(self._function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+        return place, self._count, self._address
+
     def digest(self) -> int:
         """A number that follows every bit of the parameters."""
         return self._function(self._address, self._count)

@@ -98,7 +98,7 @@ class Gradients:
 
 
 @dataclass(frozen=True, eq=False)
-class _Kernel:
+class Chosen:
     """A kernel for a call, and what it is specialized for."""
 
     plan: Plan
@@ -220,7 +220,8 @@ def _check_noise(call: Call, batch: int) -> None:
             raise RuntimeError(f"{name} is {got}, expected {dtype} {shape}")
 
 
-def _prepare(mode: str, call: Call) -> _Kernel:
+def prepare(mode: str, call: Call) -> Chosen:
+    """The kernel for a call that fits its tensors."""
     sizes = _sizes(call)
     _check(call, sizes)
     if sizes.heads > 1 and sizes.depth % _lanes(call.x.dtype):
@@ -229,15 +230,14 @@ def _prepare(mode: str, call: Call) -> _Kernel:
     if mode in ("infer", *STORING) and _few(call, sizes):
         sizes = replace(sizes, few=_FEW)
     found = kernel(call.cell, mode, call.x.dtype, sizes)
-    return _Kernel(planned(call.cell, bool(sizes.projection)), sizes, found)
+    return Chosen(planned(call.cell, bool(sizes.projection)), sizes, found)
 
 
-def _packed(call: Call, chosen: _Kernel, pack: Pack) -> dict[str, Tensor]:
+def packed(call: Call, chosen: Chosen, pack: Pack) -> dict[str, Tensor]:
     """The parameters by the names of the kernel's slots; packed only where they have changed."""
-    cell, dtype, cut = call.cell, call.x.dtype, chosen.tile
-    # Kernels for few rows read the same.
-    sizes = replace(chosen.sizes, few=0)
-    how = (pack, cell.key, dtype, sizes, cut)
+    cell, dtype, sizes, cut = call.cell, call.x.dtype, chosen.sizes, chosen.tile
+    # One or two rows read the same weights in the same order.
+    how = (pack, cell.key, dtype, replace(sizes, few=0), cut)
     names = list(call.parameters)
     return keep(
         (how, *names),
@@ -268,7 +268,7 @@ def _lanes(dtype: torch.dtype) -> int:
 
 def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
     """The output as the user sees it, and the last states in the kernel's order."""
-    chosen = _prepare(mode, call)
+    chosen = prepare(mode, call)
     cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
     first, *carried = call.sorted()
     carried = [
@@ -277,27 +277,41 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
     ]
     out = layout.make(x, sizes.output)
     buffers: Buffers = {"x": x.contiguous(), "h_first": first, "out": out}
-    buffers |= _packed(call, chosen, pack_forward)
+    buffers |= packed(call, chosen, pack_forward)
     names = (f"state {name}" for name in cell.states)
     buffers |= dict(zip(names, carried, strict=True)) | kept
-    buffers |= _noise_buffers(call)
+    buffers |= noise_buffers(call)
     if cell.operand:
         buffers["operand_first"] = _operand_first(call, first)
         buffers["operand"] = out if mode == "train" else x.new_empty(layout.rows, sizes.hidden)
-    buffers |= _working_memory(call, chosen, chosen.plan.sweeps)
-    if sizes.projection:
-        buffers["hidden"] = x.new_empty(layout.batch, sizes.hidden)
-    if sizes.few:
-        buffers["ahead"] = x.new_empty(AHEAD * len(cell.accumulators) * chosen.tile.padded)
-    depth = sizes.input + sizes.depth
-    team = _team(call, chosen, 2 * len(cell.accumulators) * sizes.hidden * depth)
+    needed = working_memory(chosen, layout.batch)
+    buffers |= {name: x.new_empty(count) for name, count in needed.items()}
+    team = forward_team(call, chosen)
     if sizes.narrow == DOTS:
         buffers |= levels(x, team.count * layout.batch, padded(sizes.depth, chosen.tile.lanes))
     _run(chosen.kernel, buffers, layout, team)
     return out, carried
 
 
-def _noise_buffers(call: Call) -> Buffers:
+def working_memory(chosen: Chosen, batch: int) -> dict[str, int]:
+    """How many numbers a forward kernel writes for itself alone, by the names of its slots."""
+    sizes, sweeps = chosen.sizes, chosen.plan.sweeps
+    found = {} if sweeps.single else {"kept": batch * kept_width(sweeps, chosen.tile)}
+    if sizes.projection:
+        found["hidden"] = batch * sizes.hidden
+    if sizes.few:
+        found["ahead"] = AHEAD * len(chosen.plan.accumulators) * chosen.tile.padded
+    return found
+
+
+def forward_team(call: Call, chosen: Chosen) -> threads.Team:
+    """The threads for a forward pass."""
+    sizes = chosen.sizes
+    depth = sizes.input + sizes.depth
+    return _team(call, chosen, 2 * len(call.cell.accumulators) * sizes.hidden * depth)
+
+
+def noise_buffers(call: Call) -> dict[str, Tensor]:
     """What masks are drawn from, in the kernel's order of rows."""
     if call.noise is None or not call.cell.masks:
         return {}
@@ -334,7 +348,7 @@ def _operand_mask(call: Call, first: Tensor) -> Tensor:
     return draw(_noise(call), number, first.shape[1], first.dtype)
 
 
-def _working_memory(call: Call, chosen: _Kernel, sweeps: Schedule) -> Buffers:
+def _working_memory(call: Call, chosen: Chosen, sweeps: Schedule) -> Buffers:
     """The rows' memory between sweeps."""
     if sweeps.single:
         return {}
@@ -342,7 +356,7 @@ def _working_memory(call: Call, chosen: _Kernel, sweeps: Schedule) -> Buffers:
     return {"kept": call.x.new_empty(batch, kept_width(sweeps, chosen.tile))}
 
 
-def _team(call: Call, chosen: _Kernel, row_operations: int) -> threads.Team:
+def _team(call: Call, chosen: Chosen, row_operations: int) -> threads.Team:
     """The threads for a pass; `row_operations` are those of one row in one step."""
     layout, plan = call.layout, chosen.plan
     mean = row_operations * layout.rows // max(1, layout.steps)
@@ -362,7 +376,7 @@ def backward(
     call: Call, kept: Kept, incoming: Incoming, *, need_x: bool, need_h: bool
 ) -> Gradients:
     """Every gradient of a training pass; those of x and h are empty where nobody asks for them."""
-    chosen = _prepare("backward", call)
+    chosen = prepare("backward", call)
     cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
     sums, hidden, batch = len(cell.accumulators), sizes.hidden, layout.batch
     first, *states = call.sorted()
@@ -376,14 +390,14 @@ def backward(
     out = kept.out.contiguous()
     buffers: Buffers = {"out": out, "h_first": first, "saved": kept.saved, "d_gates": d_gates}
     buffers |= {"d_h": d_h, "d_bias": d_bias, "d_units": d_units}
-    buffers |= _packed(call, chosen, pack_backward)
+    buffers |= packed(call, chosen, pack_backward)
     d_states = [torch.zeros_like(d_h) for _ in call.states]
     buffers |= _incoming(call, incoming, max(padded, sizes.output))
     for n, name in enumerate(cell.states):
         buffers[f"sequence {name}"] = kept.sequences[n].contiguous()
         buffers[f"first {name}"] = states[n]
         buffers[f"d_state {name}"] = d_states[n]
-    buffers |= _noise_buffers(call) | _working_memory(call, chosen, chosen.plan.backward_sweeps)
+    buffers |= noise_buffers(call) | _working_memory(call, chosen, chosen.plan.backward_sweeps)
     buffers["x"] = x.contiguous()
     d_given = [x.new_empty(layout.rows, hidden) for _ in cell.inputs]
     buffers |= {f"d_input {n}": value for n, value in zip(cell.inputs, d_given, strict=True)}
@@ -424,7 +438,7 @@ def _in_rows(gradient: Tensor) -> Tensor:
     return gradient if even and inside else gradient.contiguous()
 
 
-def _saved(chosen: _Kernel, kept: Kept, layout: Layout, output: str) -> Tensor:
+def _saved(chosen: Chosen, kept: Kept, layout: Layout, output: str) -> Tensor:
     """A result of the steps that the training pass saved, `[rows, H]`."""
     node = chosen.plan.forward.outputs[output]
     start = chosen.plan.saved_column(node) * chosen.sizes.hidden
@@ -432,7 +446,7 @@ def _saved(chosen: _Kernel, kept: Kept, layout: Layout, output: str) -> Tensor:
 
 
 def _matrices(
-    call: Call, chosen: _Kernel, kept: Kept, first: Tensor, d_gates: Tensor, out: Tensor
+    call: Call, chosen: Chosen, kept: Kept, first: Tensor, d_gates: Tensor, out: Tensor
 ) -> Matrices:
     """What the products after the loop multiply."""
     cell, layout, hidden = call.cell, call.layout, chosen.sizes.hidden

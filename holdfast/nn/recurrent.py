@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.eager import Resets, Result
 from holdfast.nn import checks, init, operators, truncate
+from holdfast.nn.direct import Direct
 from holdfast.nn.given import as_extra, widen
 from holdfast.nn.options import Options
 from holdfast.nn.parameters import Parameters
@@ -118,6 +119,7 @@ class Recurrent(nn.Module):
         self._create_modes()
         checks.check_cell(self.varied, self.options, bias, proj_size)
         self._create_parameters(device, dtype)
+        self._direct = Direct()
         self.reset_parameters()
 
     def _create_modes(self) -> None:
@@ -238,6 +240,19 @@ class Recurrent(nn.Module):
         Errors: `ValueError` for a wrong dtype or a length out of range, `RuntimeError` for wrong
         shapes, `TypeError` for what is not a tensor, as `torch.nn.LSTM`.
         """
+        if not torch.compiler.is_compiling() and not (
+            lengths is not None
+            or resets is not None
+            or seed is not None
+            or tbptt is not None
+            or return_cells
+            or extra is not None
+            or type(first_step) is not int
+            or first_step
+        ):
+            found = self._direct(self, input, hx)
+            if found is not None:
+                return found
         if return_cells and not self.cell.states:
             raise ValueError(
                 f"return_cells: the cell {self.cell.name} has no state besides h; "
@@ -488,11 +503,12 @@ class Recurrent(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"cell": refer(self.cell)}
-        del state["_modes"]
+        del state["_modes"], state["_direct"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state | {"cell": resolve(state["cell"])})
+        self._direct = Direct()
         self._create_modes()
 
 
