@@ -118,30 +118,35 @@ def continual_reber(settings: Settings) -> Iterator[Row]:
         yield run(task, model, settings, SEEDS, paper, note)
 
 
-def _to_first_error(each: Tensor, error: Tensor, mask: Tensor, allowed: float) -> Tensor:
-    """The mean of `each` over the steps of a stream up to its first error, where the paper ends it.
+def to_first_error(batch: classic.Steps, error: Tensor, allowed: float) -> classic.Steps:
+    """The streams up to the first error of each, where the paper ends them; `error` is `[T, B]`.
 
-    All are `[T, B]`. What comes after is learnt when the stream is right up to there.
+    What comes after is learnt when the stream is right up to there.
     """
-    wrong = ((error >= allowed) & mask).int()
-    kept = mask & (wrong.cumsum(0) - wrong == 0)
-    return (each * kept).sum() / kept.sum().clamp(min=1)
+    wrong = (~(error < allowed) & batch.mask).int()
+    kept = batch.mask & (wrong.cumsum(0) - wrong == 0)
+    steps = int(kept.any(1).nonzero().amax()) + 1 if kept.any() else 1
+    x, target, lengths, _ = batch
+    return classic.Steps(x[:steps], target[:steps], lengths.clamp(max=steps), kept[:steps])
 
 
 def measured(
     network: Network, batch: classic.Steps, allowed: float = ALLOWED
 ) -> tuple[Tensor, Tensor]:
     """Mean squared error up to each stream's first error, and the largest error of a stream."""
-    error = (network.every(batch.x) - batch.target)[..., 0].abs() * batch.mask
-    return _to_first_error(error.square(), error, batch.mask, allowed), error.amax(0)
+    with torch.no_grad():
+        error = (network.every(batch.x) - batch.target)[..., 0].abs() * batch.mask
+    x, target, _, mask = to_first_error(batch, error, allowed)
+    squares = (network.every(x) - target)[..., 0].square() * mask
+    return squares.sum() / mask.sum().clamp(min=1), error.amax(0)
 
 
 def spiked(network: Network, batch: classic.Steps) -> tuple[Tensor, Tensor]:
     """Cross entropy of a logistic output up to each first error, and the largest error."""
-    logits = network.every(batch.x)
-    each = nn.functional.binary_cross_entropy_with_logits(logits, batch.target, reduction="none")
-    error = (logits.sigmoid() - batch.target)[..., 0].abs()
-    return _to_first_error(each[..., 0], error, batch.mask, ALLOWED), error.amax(0)
+    with torch.no_grad():
+        error = (network.every(batch.x).sigmoid() - batch.target)[..., 0].abs()
+    known = to_first_error(batch, error, ALLOWED)
+    return every_step(network, known)[0], error.amax(0)
 
 
 def _timed(name: str, draw: Any, loss: Any, allowed: float, budget: int) -> Task:

@@ -212,7 +212,13 @@ def _lag(name: str, draw: Any, everywhere: bool, budget: int) -> Task:
     return Task(name, 101, 101, draw, loss, lambda s: Tested(80, passed, s, 0.25), budget)
 
 
-LAG: dict[str, Any] = {"lr": 0.03, "batch": 4, "lookup": True, "slower": 0.3, "memory": 0.9}
+LAG: dict[str, Any] = {
+    "lr": 0.03,
+    "lookup": True,
+    "silent": True,
+    "slower": 0.3,
+    "memory": 0.9,
+}
 """The readout learns what comes next everywhere before the layer can learn what comes last.
 
 Gradients of that time are large: a layer as fast has lost its memory to noise by then, and a mean
@@ -235,7 +241,8 @@ def lag_2a(settings: Settings) -> Iterator[Row]:
     """x or y, 99 symbols that are always the same, x or y again."""
     draw = _symbols(classic.noise_free_lag)
     task = _lag("noise-free lag, p=100", draw, True, 5_040)
-    yield from _lag_rows(task, settings, Paper("100 % at 5,040", 1.0, 5_040), direct=True)
+    paper = Paper("100 % at 5,040", 1.0, 5_040)
+    yield from _lag_rows(task, settings, paper, direct=True, batch=2)
 
 
 @experiment("lag_2b", "Long time lags without local regularities (1997, experiment 2b)")
@@ -245,7 +252,7 @@ def lag_2b(settings: Settings) -> Iterator[Row]:
     task = _lag("random filler, p=100, the last symbol", draw, False, 5_680)
     paper = Paper("100 % at 5,680, every symbol a target", 1.0, 5_680)
     note = "symbols that nothing tells are no targets: with them, one unit had to count to 100"
-    yield from _lag_rows(task, settings, paper, note, silent=True)
+    yield from _lag_rows(task, settings, paper, note, batch=4)
 
 
 def _symbols(make: Any) -> Any:
