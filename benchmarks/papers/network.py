@@ -21,7 +21,8 @@ class Model:
     and a generator. about: what `prepare` does, for the row. lookup: inputs are symbol numbers,
     whose product with the input weights is a look-up. direct: inputs reach the outputs, too.
     slower: what the learning rate of the layer, but not of the readout, is multiplied by. falling:
-    the learning rate goes down to 0 along the budget, in a straight line.
+    the learning rate goes down to 0 along the budget, in a straight line. memory: the share that
+    Adam's mean of squared gradients keeps at each update. silent: the readout's weights begin at 0.
     """
 
     cell: Cell | str
@@ -35,6 +36,8 @@ class Model:
     clip: float = 1.0
     slower: float = 1.0
     falling: bool = False
+    memory: float = 0.999
+    silent: bool = False
 
     def __str__(self) -> str:
         """The model in a row: cell, units, initial values, learning rate and batch.
@@ -46,7 +49,9 @@ class Model:
         rate = f"lr {self.lr:g}, batch {self.batch}"
         slower = "" if self.slower == 1 else f"{self.slower:g} of it in the layer"
         falling = "falling to 0" if self.falling else ""
-        parts = (f"{name}, H={self.hidden}", self.about, rate, slower, falling)
+        memory = "" if self.memory == 0.999 else f"β2 {self.memory:g}"
+        silent = "readout from 0" if self.silent else ""
+        parts = (f"{name}, H={self.hidden}", self.about, rate, slower, falling, memory, silent)
         return ", ".join(filter(None, parts))
 
 
@@ -98,6 +103,8 @@ class Network(nn.Module):
             self.layer = _over_table(plain, matrix) if model.lookup else plain
             self.table = nn.Parameter(matrix.T.clone()) if model.lookup else None  # [I, G * H]
             self.readout = nn.Linear(model.hidden, outputs)
+            if model.silent:
+                nn.init.zeros_(self.readout.weight)
             self.past = nn.Linear(inputs, outputs, bias=False) if model.direct else None
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:

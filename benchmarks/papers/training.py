@@ -112,7 +112,7 @@ def train(task: Task, model: Model, seed: int, quick: bool = False) -> tuple[int
         {"params": network.recurrent(), "lr": model.lr * model.slower},
         {"params": network.outer()},
     ]
-    optimizer = torch.optim.Adam(groups, lr=model.lr, fused=True)
+    optimizer = torch.optim.Adam(groups, model.lr, (0.9, model.memory), fused=True)
     generator, stop = torch.Generator().manual_seed(seed), task.stop(seed)
     budget = QUICK if quick else task.budget
     rates = [group["lr"] for group in optimizer.param_groups]

@@ -27,6 +27,7 @@ from benchmarks.papers import (
 )
 from benchmarks.papers.network import Model, Network, biases
 from benchmarks.papers.registry import Row, Settings
+from holdfast.data import classic
 from tests.helpers import assert_same
 
 ROW = Row(
@@ -248,3 +249,38 @@ def test_the_criterion_of_1997_wants_all_of_the_last_right_and_a_small_mean() ->
         False,
         True,
     ]
+
+
+def test_streams_end_at_their_first_errors() -> None:
+    error = torch.tensor([[0.1, 0.2], [0.9, 0.2], [0.1, float("nan")], [0.9, 0.9]])
+    mask = torch.tensor([[True, True], [True, False], [True, True], [True, False]])
+    batch = classic.Steps(torch.rand(4, 2, 1), torch.rand(4, 2, 1), torch.tensor([4, 4]), mask)
+    short = gers.to_first_error(batch, error, 0.5)
+    assert short.mask.tolist() == [[True, True], [True, False], [False, True]]
+    assert short.lengths.tolist() == [3, 3]
+    assert_same(short.x, batch.x[:3])
+    none = gers.to_first_error(batch._replace(mask=torch.zeros_like(mask)), error, 0.5)
+    assert none.x.shape == (1, 2, 1)
+
+
+def test_a_silent_readout_begins_with_what_is_linked_past_the_layer() -> None:
+    network = Network(Model("lstm", 3, silent=True, direct=True), 4, 2, seed=0)
+    x = torch.rand(5, 2, 4, generator=torch.Generator().manual_seed(0))
+    assert network.past is not None
+    assert_same(network.every(x), network.past(x) + network.readout.bias)
+
+
+def test_a_counter_is_right_up_to_the_n_before_its_first_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wrong_at(n: int) -> None:
+        def every_step(network: object, batch: classic.Steps) -> tuple[torch.Tensor, torch.Tensor]:
+            counts = (batch.lengths - 1) // 2
+            return torch.zeros(()), (counts == n).float()
+
+        monkeypatch.setattr(counting, "every_step", every_step)
+
+    network = Network(Model("rnn", 1), 3, 3, seed=0)
+    for n, found in ((1, 0), (100, 99), (101, 100), (500, 120)):
+        wrong_at(n)
+        assert counting.largest(network, 2, 120) == found
