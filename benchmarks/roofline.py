@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.layers_report import CORE, rows_of
+from benchmarks.registry import SHAPES
 from benchmarks.report import threads_text
 from holdfast.data.optional import require
 
@@ -17,7 +19,7 @@ COLORS = {"ours": "#1b6ca8", "torch": "#c8553d"}
 
 FORMS = {"ours": "o", "torch": "s"}
 
-LOW, HIGH = 0.25, 512.0
+LOW, HIGH = 0.125, 1024.0
 """The ends of the horizontal axis, operations a byte."""
 
 
@@ -56,7 +58,7 @@ def draw(runs: Sequence[Mapping[str, Any]], file: Path) -> bool:
             _points(axis, list(points(rows, threads)))
             axis.set_title(f"Plain LSTM, forward, {threads_text(threads)}")
         axes[0].set_ylabel("GFLOP/s of the matrix products")
-        axes[0].legend(loc="lower right", frameon=False)
+        axes[0].legend(loc="lower center", frameon=False)
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, metadata={"Date": None})
     return True
@@ -66,31 +68,37 @@ def _roofs(axis: Any, ceiling: Mapping[str, Any]) -> None:
     peak = ceiling["gflops"]["float32"]
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=2)
-    for name, speed in ceiling["bandwidth"].items():
+    for number, (name, speed) in enumerate(ceiling["bandwidth"].items()):
         end = peak / speed
         axis.plot([LOW, end], [LOW * speed, peak], color="0.6", linewidth=1)
-        axis.annotate(
-            f"{name}, {speed:.0f} GB/s",
-            (LOW, LOW * speed),
-            textcoords="offset points",
-            xytext=(4, 6),
-            fontsize=8,
+        # Levels of similar speed lie close together: one is named above its line, one below.
+        axis.text(
+            LOW * 1.1,
+            LOW * 1.1 * speed,
+            f" {name}, {speed:.0f} GB/s",
+            rotation=math.degrees(math.atan(speed)),
+            rotation_mode="anchor",
+            transform_rotates_text=True,
+            va="bottom" if number < 2 else "top",
+            fontsize=7,
             color="0.35",
         )
     first = peak / max(ceiling["bandwidth"].values())
     axis.plot([first, HIGH], [peak, peak], color="0.3", linewidth=1.5)
-    axis.annotate(
-        f"multiply-adds, {peak:.0f} GFLOP/s",
-        (HIGH, peak),
-        textcoords="offset points",
-        xytext=(-4, 5),
-        ha="right",
-        fontsize=8,
-        color="0.35",
-    )
+    _label(axis, f"multiply-adds, {peak:.0f} GFLOP/s", (HIGH, peak), (-4, 8), "right")
     axis.set_xlim(LOW, HIGH)
     axis.set_xlabel("operations for each byte of weights read")
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter("{x:g}")
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _label(
+    axis: Any, text: str, at: tuple[float, float], offset: tuple[int, int], align: str = "left"
+) -> None:
+    axis.annotate(
+        text, at, textcoords="offset points", xytext=offset, ha=align, fontsize=7, color="0.3"
+    )
 
 
 def _points(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -105,13 +113,10 @@ def _points(axis: Any, rows: Sequence[Mapping[str, Any]]) -> None:
             label="torch.nn.LSTM" if name == "torch" else "ours",
             zorder=3,
         )
-    for row in rows:
-        if row["contender"] == "ours":
-            axis.annotate(
-                row["shape"],
-                (row["intensity"], row["gflops"]),
-                textcoords="offset points",
-                xytext=(5, -10),
-                fontsize=6,
-                color="0.25",
-            )
+    key = []
+    for number, shape in enumerate(map(str, SHAPES), start=1):
+        found = [row for row in rows if (row["shape"], row["contender"]) == (shape, "ours")]
+        for row in found:
+            _label(axis, str(number), (row["intensity"], row["gflops"]), (5, 3))
+            key.append(f"{number}  {shape}")
+    axis.text(0.98, 0.03, "\n".join(key), transform=axis.transAxes, ha="right", fontsize=7)
