@@ -13,19 +13,15 @@ from holdfast.compiler import threads
 from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_ahead import AHEAD
-from holdfast.compiler.emit.llvm_backward import gates_stride
 from holdfast.compiler.emit.llvm_forward import STORING
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.compiler.emit.target import host
 from holdfast.compiler.noise import Noise, limits
 from holdfast.compiler.plan import Plan
-from holdfast.compiler.schedule import Schedule
 from holdfast.nn.drawing import draw
 from holdfast.nn.layout import Layout
-from holdfast.nn.memory import borrow
-from holdfast.nn.packing import bias_count, dense, pack_backward, pack_forward, shapes, summed
-from holdfast.nn.weights import Matrices
+from holdfast.nn.packing import dense, pack_forward, shapes
 
 _FEW = 2
 """Rows up to which weights are waited for."""
@@ -61,37 +57,7 @@ class Call:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """What the training pass keeps.
-
-    `out` and the states' sequences are as the user sees them; the plan's saved values are
-    `[T * B, saved_width]`: the live rows first.
-    """
-
-    out: Tensor
-    sequences: tuple[Tensor, ...]
-    saved: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Incoming:
-    """Gradients of `out` and of each state's sequence; None where nothing flows."""
-
-    out: Tensor | None
-    sequences: tuple[Tensor | None, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """Gradients of x, h and each first state, of the fresh starts, and of the parameters."""
-
-    first: tuple[Tensor, ...]
-    starts: tuple[Tensor, ...]
-    parameters: dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class _Kernel:
+class Chosen:
     """A kernel for a call, and what it is specialized for."""
 
     plan: Plan
@@ -208,7 +174,7 @@ def _check_noise(call: Call, batch: int) -> None:
             raise RuntimeError(f"{name} is {got}, expected {dtype} {shape}")
 
 
-def _prepare(mode: str, call: Call) -> _Kernel:
+def prepare(mode: str, call: Call) -> Chosen:
     sizes = _sizes(call)
     _check(call, sizes)
     parameters = call.parameters
@@ -220,7 +186,7 @@ def _prepare(mode: str, call: Call) -> _Kernel:
     if mode in ("infer", *STORING) and _few(call, sizes):
         sizes = replace(sizes, few=_FEW)
     found = kernel(call.cell, mode, call.x.dtype, sizes)
-    return _Kernel(planned(call.cell, bool(sizes.projection)), sizes, found, parameters)
+    return Chosen(planned(call.cell, bool(sizes.projection)), sizes, found, parameters)
 
 
 def _few(call: Call, sizes: Sizes) -> bool:
@@ -237,7 +203,7 @@ def _lanes(dtype: torch.dtype) -> int:
 
 def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
     """The output as the user sees it, and the last states in the kernel's order."""
-    chosen = _prepare(mode, call)
+    chosen = prepare(mode, call)
     cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
     first, *carried = call.sorted()
     carried = [
@@ -249,22 +215,17 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
     buffers |= pack_forward(cell, chosen.parameters, x, sizes, chosen.tile)
     names = (f"state {name}" for name in cell.states)
     buffers |= dict(zip(names, carried, strict=True)) | kept
-    buffers |= _noise_buffers(call)
+    buffers |= noise_buffers(call)
     if cell.operand:
-        buffers["operand_first"] = _operand_first(call, first)
+        buffers["operand_first"] = operand_first(call, first)
         buffers["operand"] = out if mode == "train" else x.new_empty(layout.rows, sizes.hidden)
-    buffers |= _working_memory(call, chosen, chosen.plan.sweeps)
-    if sizes.projection:
-        buffers["hidden"] = x.new_empty(layout.batch, sizes.hidden)
-    if sizes.few:
-        buffers["ahead"] = x.new_empty(AHEAD * len(cell.accumulators) * chosen.tile.padded)
-    depth = sizes.input + sizes.depth
-    team = _team(call, chosen, 2 * len(cell.accumulators) * sizes.hidden * depth)
-    _run(chosen.kernel, buffers, layout, team)
+    needed = working_memory(chosen, layout.batch)
+    buffers |= {name: x.new_empty(count) for name, count in needed.items()}
+    launch(chosen.kernel, buffers, layout, forward_team(call, chosen))
     return out, carried
 
 
-def _noise_buffers(call: Call) -> Buffers:
+def noise_buffers(call: Call) -> Buffers:
     """What masks are drawn from, in the kernel's order of rows."""
     if call.noise is None or not call.cell.masks:
         return {}
@@ -276,6 +237,13 @@ def _noise_buffers(call: Call) -> Buffers:
         "largest": torch.tensor([row[0] for row in table], dtype=torch.int64),
         "mask_values": torch.tensor([row[1:] for row in table], dtype=dtype),
     }
+
+
+def noise_at(buffers: Buffers, start: int) -> Buffers:
+    """The buffers of noise for steps that begin later."""
+    if not start or not buffers:
+        return buffers
+    return buffers | {"first_steps": buffers["first_steps"] + start}
 
 
 def _noise(call: Call) -> Noise:
@@ -291,25 +259,36 @@ def _noise(call: Call) -> Noise:
     return Noise(seeds, noise.table, None if steps is None else steps.contiguous())
 
 
-def _operand_first(call: Call, first: Tensor) -> Tensor:
-    """What R multiplies in the first step."""
-    return first * _operand_mask(call, first)
+def operand_first(call: Call, first: Tensor) -> Tensor:
+    """What R multiplies in the first step, of the first rows or all."""
+    return first * operand_mask(call, first)[: first.shape[0]]
 
 
-def _operand_mask(call: Call, first: Tensor) -> Tensor:
+def operand_mask(call: Call, first: Tensor) -> Tensor:
+    """The mask on what R multiplies, of all rows."""
     number = [mask.name for mask in call.cell.masks].index(call.cell.operand)
     return draw(_noise(call), number, first.shape[1], first.dtype)
 
 
-def _working_memory(call: Call, chosen: _Kernel, sweeps: Schedule) -> Buffers:
-    """The rows' memory between sweeps."""
-    if sweeps.single:
-        return {}
-    batch = call.layout.batch
-    return {"kept": call.x.new_empty(batch, kept_width(sweeps, chosen.tile))}
+def working_memory(chosen: Chosen, batch: int) -> dict[str, int]:
+    """How many numbers a forward kernel writes for itself alone, by the names of its slots."""
+    sizes, sweeps = chosen.sizes, chosen.plan.sweeps
+    found = {} if sweeps.single else {"kept": batch * kept_width(sweeps, chosen.tile)}
+    if sizes.projection:
+        found["hidden"] = batch * sizes.hidden
+    if sizes.few:
+        found["ahead"] = AHEAD * len(chosen.plan.accumulators) * chosen.tile.padded
+    return found
 
 
-def _team(call: Call, chosen: _Kernel, row_operations: int) -> threads.Team:
+def forward_team(call: Call, chosen: Chosen) -> threads.Team:
+    """The threads for a forward pass."""
+    sizes = chosen.sizes
+    depth = sizes.input + sizes.depth
+    return team_for(call, chosen, 2 * len(call.cell.accumulators) * sizes.hidden * depth)
+
+
+def team_for(call: Call, chosen: Chosen, row_operations: int) -> threads.Team:
     """The threads for a pass; `row_operations` are those of one row in one step."""
     layout, plan = call.layout, chosen.plan
     mean = row_operations * layout.rows // max(1, layout.steps)
@@ -318,141 +297,9 @@ def _team(call: Call, chosen: _Kernel, row_operations: int) -> threads.Team:
     return threads.team(layout.batch, blocks, layout.steps, mean)
 
 
-def _run(chosen: Kernel, buffers: Buffers, layout: Layout, team: threads.Team) -> None:
+def launch(chosen: Kernel, buffers: Buffers, layout: Layout, team: threads.Team) -> None:
+    """Run a kernel on named buffers over the rows of a layout."""
     arrived = torch.zeros(1, dtype=torch.int64) if team.by_block else None
     buffers |= layout.sizes(team, arrived)
     given = [buffers[name] for name in chosen.slots[:-1]]
     chosen([one if isinstance(one, int) else one.data_ptr() for one in given], team.count)
-
-
-def backward(
-    call: Call, kept: Kept, incoming: Incoming, *, need_x: bool, need_h: bool
-) -> Gradients:
-    """Every gradient of a training pass; those of x and h are empty where nobody asks for them."""
-    chosen = _prepare("backward", call)
-    cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
-    sums, hidden, batch = len(cell.accumulators), sizes.hidden, layout.batch
-    first, *states = call.sorted()
-    stride = gates_stride(chosen.plan, sizes)
-    d_gates = borrow(layout.rows * stride, x).view(layout.rows, stride)[:, : sums * hidden]
-    d_h = x.new_zeros(batch, hidden)
-    team = _team(call, chosen, 2 * sums * hidden * hidden)
-    padded = chosen.tile.padded
-    d_bias = x.new_zeros(team.count, bias_count(cell), padded)
-    d_units = x.new_zeros(team.count, len(cell.weights), padded)
-    out = kept.out.contiguous()
-    buffers: Buffers = {"out": out, "h_first": first, "saved": kept.saved, "d_gates": d_gates}
-    buffers |= {"d_h": d_h, "d_bias": d_bias, "d_units": d_units}
-    buffers |= pack_backward(cell, chosen.parameters, x, sizes, chosen.tile)
-    d_states = [torch.zeros_like(d_h) for _ in call.states]
-    buffers |= _incoming(call, incoming, max(padded, sizes.output))
-    for n, name in enumerate(cell.states):
-        buffers[f"sequence {name}"] = kept.sequences[n].contiguous()
-        buffers[f"first {name}"] = states[n]
-        buffers[f"d_state {name}"] = d_states[n]
-    buffers |= _noise_buffers(call) | _working_memory(call, chosen, chosen.plan.backward_sweeps)
-    buffers["x"] = x.contiguous()
-    d_given = [x.new_empty(layout.rows, hidden) for _ in cell.inputs]
-    buffers |= {f"d_input {n}": value for n, value in zip(cell.inputs, d_given, strict=True)}
-    buffers["d_operand"] = x.new_empty(batch, padded)
-    d_projected = buffers["d_projected"] = x.new_empty(layout.rows, sizes.projection)
-    _run(chosen.kernel, buffers, layout, team)
-    matrices = _matrices(call, chosen, kept, first, d_gates, out)
-    found = matrices.gradients(call.parameters)
-    found |= summed(cell, call.parameters, d_bias, d_units, hidden)
-    if sizes.projection:
-        whole = _saved(chosen, kept, layout, "h")
-        found["weight_hr"] = torch.mm(d_projected.t(), whole)
-    d_x = x.new_empty(0)
-    if need_x:
-        d_x = layout.scatter(_input_gradient(call, matrices, d_given), x)
-    d_first = _first_gradient(call, matrices, d_h, first) if need_h else None
-    return _collect(call, d_x, d_first, d_states, found)
-
-
-def _incoming(call: Call, incoming: Incoming, width: int) -> Buffers:
-    """Gradients that arrive, with the distance between their rows."""
-    zeros = call.x.new_zeros(width)
-    buffers: Buffers = {}
-    names = ("d_out", *(f"d_sequence {name}" for name in call.cell.states))
-    for name, gradient in zip(names, (incoming.out, *incoming.sequences), strict=True):
-        given = zeros if gradient is None else _in_rows(gradient)
-        buffers[name] = given
-        buffers[f"ld {name}"] = 0 if gradient is None else given.stride(-2)
-    return buffers
-
-
-def _in_rows(gradient: Tensor) -> Tensor:
-    """The gradient with its rows, `[T, B, H]` or `[N, H]`, equally far apart: half of a wider one,
-    as joined directions give it, is not copied."""
-    strides = gradient.stride()
-    even = gradient.dim() == 2 or strides[0] == gradient.shape[1] * strides[1]
-    inside = strides[-1] == 1 and strides[-2] >= gradient.shape[-1]
-    return gradient if even and inside else gradient.contiguous()
-
-
-def _saved(chosen: _Kernel, kept: Kept, layout: Layout, output: str) -> Tensor:
-    """A result of the steps that the training pass saved, `[rows, H]`."""
-    node = chosen.plan.forward.outputs[output]
-    start = chosen.plan.saved_column(node) * chosen.sizes.hidden
-    return kept.saved[: layout.rows, start : start + chosen.sizes.hidden]
-
-
-def _matrices(
-    call: Call, chosen: _Kernel, kept: Kept, first: Tensor, d_gates: Tensor, out: Tensor
-) -> Matrices:
-    """What the products after the loop multiply."""
-    cell, layout, hidden = call.cell, call.layout, chosen.sizes.hidden
-    recurrent = out.view(-1, out.shape[-1])
-    if cell.operand:
-        recurrent = _saved(chosen, kept, layout, "operand")
-        first = _operand_first(call, first)
-    operands: dict[str, Tensor] = {}
-    for node in chosen.plan.forward.nodes():
-        if node.op == "affine":
-            start = chosen.plan.saved_column(node.inputs[0]) * hidden
-            operands[node.name] = kept.saved[: layout.rows, start : start + hidden]
-    sizes = chosen.sizes
-    if "weight_hh" in call.parameters:
-        columns = call.parameters["weight_hh"].shape[1]
-        sizes = replace(sizes, heads=sizes.output // columns)
-    x = layout.gather(call.x)[:, : sizes.input]
-    return Matrices(cell, sizes, layout, x, recurrent, first, d_gates, operands)
-
-
-def _input_gradient(call: Call, matrices: Matrices, given: Sequence[Tensor]) -> Tensor:
-    """The gradient of the live rows of x: through W, and of what the steps are given."""
-    through = matrices.input_gradient(call.parameters)
-    if not given:
-        return through
-    if call.x.shape[-1] == through.shape[1] + sum(one.shape[1] for one in given):
-        return torch.cat([through, *given], 1)
-    return torch.cat([through + given[0], *given[1:]], 1)
-
-
-def _first_gradient(call: Call, matrices: Matrices, d_h: Tensor, first: Tensor) -> Tensor:
-    """The gradient of the first h: through R at the first step, and what passed no matrix."""
-    recurrent = call.parameters.get("weight_hh")
-    if recurrent is None:
-        return d_h
-    through = matrices.first_gradient(recurrent)
-    if call.cell.operand:
-        through = through * _operand_mask(call, first)
-    return through if d_h.shape != through.shape else through + d_h
-
-
-def _collect(
-    call: Call,
-    d_x: Tensor,
-    d_first: Tensor | None,
-    d_states: list[Tensor],
-    parameters: dict[str, Tensor],
-) -> Gradients:
-    """Gradients in the user's order of rows."""
-    layout, batch = call.layout, call.h.shape[0]
-    # Two of them: an operator's results must not share memory.
-    none = (call.h.new_empty(0), call.h.new_empty(0))
-    pairs = [none if d_first is None else layout.collect(d_first, batch)]
-    pairs += [layout.collect(value, batch) for value in d_states]
-    given, starts = (tuple(side) for side in zip(*pairs, strict=True))
-    return Gradients((d_x, *given), starts if call.starts else (), parameters)

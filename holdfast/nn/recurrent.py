@@ -420,6 +420,7 @@ class Recurrent(nn.Module):
             "sequences": call.sequences and index >= len(self._described.cells) - self._directions,
             "noise": draws and draws.noise(index),
             "resets": resets,
+            "recompute": self.options.recompute,
         }
         if call.tbptt:
             return truncate.run_truncated(
