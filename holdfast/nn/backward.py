@@ -102,15 +102,15 @@ class _Backward:
         self.x = x.reshape(-1, x.shape[-1])
         self.out = _flat(kept.out)
         self.sequences = [_flat(one) for one in kept.sequences]
-        self.chunks = chunks_of(call, chosen)
+        self.chunks = chunks_of(call, chosen, again=kept.saved is None)
         most = max(chunk.rows for chunk in self.chunks)
         self.spare = layout.batch if len(self.chunks) > 1 else 0
         stride = gates_stride(chosen.plan, sizes)
         needed = [(most + self.spare) * stride]
-        needed += Training.memory_for(call, chosen, self.chunks) if kept.saved is None else []
+        needed += Training.memory_for(call, chosen, most) if kept.saved is None else []
         gates, *rest = borrow(x, *needed)
         self.gates = gates.view(-1, stride)
-        self.training = Training(call, self.chunks, rest) if kept.saved is None else None
+        self.training = Training(call, rest) if kept.saved is None else None
         self.noise = passes.noise_buffers(call)
         self.arriving = _every(incoming, len(call.states))
         finals = incoming.finals or [None] * len(call.states)

@@ -18,8 +18,12 @@ from holdfast.nn.layout import Layout
 STEPS = 8
 """Steps of a chunk, at least: of what is kept for each chunk there is an eighth of a sequence."""
 
-BYTES = 4 * 2**20
-"""What the steps of a chunk read and write, at least: large products need many rows."""
+BYTES = 32 * 2**20
+"""What the steps of a chunk read and write, at least, where their values are kept: fewer chunks
+take less time."""
+
+AGAIN = 4 * 2**20
+"""The same where values are computed again, to save memory; large products need many rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,18 +145,20 @@ def _earlier(counts: np.ndarray, start: int) -> Tensor:
     return torch.from_numpy((starts[:-1, None] + np.arange(width)[None, :])[inside])
 
 
-def cut(layout: Layout, row_bytes: int) -> list[Chunk]:
+def cut(layout: Layout, row_bytes: int, chunk_bytes: int) -> list[Chunk]:
     """The chunks of a pass, in the order of steps.
 
-    >>> [chunk.layout.steps for chunk in cut(Layout(steps=100, batch=64, rows=6400), 8192)]
-    [8, 8, 9, 8, 8, 9, 8, 8, 9, 8, 8, 9]
+    >>> layout = Layout(steps=100, batch=64, rows=6400)
+    >>> [chunk.layout.steps for chunk in cut(layout, 8192, chunk_bytes=10_000_000)]
+    [20, 20, 20, 20, 20]
 
     They follow from sizes alone, so that the same pass gives the same bits.
 
     Arguments:
         row_bytes: what one row of one step reads and writes in a backward pass.
+        chunk_bytes: what a chunk does at least.
     """
-    count = min(layout.steps // STEPS, layout.rows * row_bytes // BYTES)
+    count = min(layout.steps // STEPS, layout.rows * row_bytes // chunk_bytes)
     if count <= 1:
         return [Chunk(layout, layout, 0, slice(0, layout.rows))]
     steps, before = _starts(layout, count)

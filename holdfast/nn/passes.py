@@ -175,6 +175,7 @@ def _check_noise(call: Call, batch: int) -> None:
 
 
 def prepare(mode: str, call: Call) -> Chosen:
+    """The kernel of a mode for a call, which is checked."""
     sizes = _sizes(call)
     _check(call, sizes)
     parameters = call.parameters

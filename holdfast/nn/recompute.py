@@ -12,14 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from holdfast.compiler.emit.llvm_backward import gates_stride
 from holdfast.compiler.cell import Cell
-from holdfast.nn import passes
-from holdfast.nn.chunks import STEPS, Chunk, cut
+from holdfast.compiler.emit.llvm_backward import gates_stride
+from holdfast.nn import chunks, passes
+from holdfast.nn.chunks import Chunk
 from holdfast.nn.memory import borrow
 from holdfast.nn.packing import pack_forward
 from holdfast.nn.passes import Buffers, Call, Chosen
-
 
 SHARE = 32
 """With `auto`, the part of the memory that one layer and direction may keep for its gradients."""
@@ -70,17 +69,23 @@ def reason(option: str, cell: Cell, hidden_size: int, projected: bool, item: int
     row = kept_bytes(cell, hidden_size, projected, item)
     if option != "auto":
         return f"{option}: as asked for; nothing recomputed would keep {row} bytes a row and step"
+    whole = f"{memory() / 2**30:.1f} GiB of memory"
     return (
-        f"none up to {limit(row)} rows and steps (T * B) of {row} bytes, which are a part in {SHARE} "
-        f"of {memory() / 2**30:.1f} GiB of memory; full beyond"
+        f"none up to {limit(row)} rows and steps (T * B) of {row} bytes, one part in {SHARE} of "
+        f"{whole}; full beyond"
     )
 
 
-def chunks_of(call: Call, chosen: Chosen) -> list[Chunk]:
-    """The chunks of a call, the same in every pass over it."""
+def chunks_of(call: Call, chosen: Chosen, *, again: bool) -> list[Chunk]:
+    """The chunks of a call, the same in every pass over it.
+
+    Arguments:
+        again: whether values are computed again.
+    """
     plan, sizes = chosen.plan, chosen.sizes
     numbers = plan.saved_width(sizes.hidden) + gates_stride(plan, sizes)
-    return cut(call.layout, numbers * call.x.element_size())
+    size = chunks.AGAIN if again else chunks.BYTES
+    return chunks.cut(call.layout, numbers * call.x.element_size(), size)
 
 
 def starts_shape(rows: int, width: int) -> tuple[int, int]:
@@ -88,16 +93,14 @@ def starts_shape(rows: int, width: int) -> tuple[int, int]:
 
     Rows never grow in number from step to step, and a chunk has at least `STEPS` of them.
     """
-    return rows // STEPS, width
+    return rows // chunks.STEPS, width
 
 
 class Training:
     """The training kernel on one chunk after the other, in memory that is used again."""
 
-    def __init__(self, call: Call, chunks: list[Chunk], memory: list[Tensor]) -> None:
-        """Arguments:
-        memory: as `memory_for` says: saved values, output, one sequence a state.
-        """
+    def __init__(self, call: Call, memory: list[Tensor]) -> None:
+        """`memory` is as `memory_for` says: saved values, output, one sequence a state."""
         self.call = call
         self.chosen = chosen = passes.prepare("train", call)
         self.memory = memory
@@ -111,9 +114,9 @@ class Training:
         self.team = passes.forward_team(call, chosen)
 
     @staticmethod
-    def memory_for(call: Call, chosen: Chosen, chunks: list[Chunk]) -> list[int]:
-        """How many numbers are needed, piece by piece."""
-        rows, hidden = max(chunk.rows for chunk in chunks), chosen.sizes.hidden
+    def memory_for(call: Call, chosen: Chosen, rows: int) -> list[int]:
+        """How many numbers chunks of so many rows need, piece by piece."""
+        hidden = chosen.sizes.hidden
         widths = [chosen.plan.saved_width(hidden), chosen.sizes.output]
         return [rows * width for width in (*widths, *(hidden for _ in call.cell.states))]
 
@@ -156,15 +159,16 @@ def train(call: Call, *, sequences: bool, blank: bool = True) -> list[Tensor]:
     x, layout, names = call.x, call.layout, call.cell.states
     chosen = passes.prepare("train", call)
     hidden = chosen.sizes.hidden
-    chunks = chunks_of(call, chosen)
-    training = Training(call, chunks, borrow(x, *Training.memory_for(call, chosen, chunks)))
+    parts = chunks_of(call, chosen, again=True)
+    most = max(chunk.rows for chunk in parts)
+    training = Training(call, borrow(x, *Training.memory_for(call, chosen, most)))
     out = layout.make(x, chosen.sizes.output)
     courses = [layout.make(x, hidden) for _ in names] if sequences else []
     shape = (0, 0) if sequences else starts_shape(x.shape[:-1].numel(), len(names) * hidden)
     starts = x.new_zeros(shape) if blank else x.new_empty(shape)
     first, *states = call.sorted()
     used = 0
-    for chunk in chunks:
+    for chunk in parts:
         if chunk.start:
             first = chunk.before(out.view(-1, out.shape[-1])).contiguous()
             states = [state[: chunk.alive] for state in training.states]
