@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from holdfast.compiler.emit.llvm_backward import gates_stride
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.compiler.graph import Node
+from holdfast.compiler.plan import Plan
 from holdfast.nn import passes
 from holdfast.nn.chunks import Chunk
 from holdfast.nn.layout import Layout
@@ -85,18 +87,31 @@ class _Rows:
     """The states before the chunk."""
 
 
-def backward(call: Call, kept: Kept, incoming: Incoming, wanted: Wanted) -> Gradients:
-    """Every gradient of a training pass that is wanted."""
-    work = _Backward(call, kept, incoming, wanted)
-    return work.run()
+def backward(
+    call: Call, kept: Kept, incoming: Incoming, wanted: Wanted, *, checked: bool = False
+) -> Gradients:
+    """Every gradient of a training pass that is wanted.
+
+    Arguments:
+        checked: whether the shapes of the call are known to be right.
+    """
+    return _Backward(call, kept, incoming, wanted, checked).run()
+
+
+@cache
+def _called(plan: Plan) -> dict[str, Node]:
+    """The operands of the gates that are called, by the gates' names."""
+    return {node.name: node.inputs[0] for node in plan.forward.nodes() if node.op == "affine"}
 
 
 class _Backward:
     """A pass under way."""
 
-    def __init__(self, call: Call, kept: Kept, incoming: Incoming, wanted: Wanted) -> None:
+    def __init__(
+        self, call: Call, kept: Kept, incoming: Incoming, wanted: Wanted, checked: bool
+    ) -> None:
         self.call, self.kept, self.wanted = call, kept, wanted
-        self.chosen = chosen = passes.prepare("backward", call)
+        self.chosen = chosen = passes.prepare("backward", call, checked=checked)
         sizes, x, layout = chosen.sizes, call.x, call.layout
         self.team = passes.team_for(call, chosen, 2 * len(call.cell.accumulators) * sizes.hidden**2)
         self.x = x.reshape(-1, x.shape[-1])
@@ -157,10 +172,8 @@ class _Backward:
                 self._hand_on(chunk, self.chunks[n - 1])
             else:
                 d_first = self._first_gradient(rows, d_gates) if wanted.h else None
-        small = summed(
-            call.cell, call.parameters, self.d_bias, self.d_units, self.chosen.sizes.hidden
-        )
-        found |= {name: one for name, one in small.items() if name in wanted.parameters}
+        small = {name: one for name, one in call.parameters.items() if name in wanted.parameters}
+        found |= summed(call.cell, small, self.d_bias, self.d_units, self.chosen.sizes.hidden)
         return self._collect(d_x, d_first, found)
 
     def _rows(self, n: int) -> _Rows:
@@ -224,11 +237,8 @@ class _Backward:
             x = rows.chunk.gather(self.x)[:, : self.chosen.sizes.input]
             matrices.add_input(found["weight_ih"], x, add=add)
         if "weight_hh" in found:
-            operands = {
-                node.name: self._saved(rows.saved, node.inputs[0])
-                for node in self.chosen.plan.forward.nodes()
-                if node.op == "affine"
-            }
+            called = _called(self.chosen.plan).items()
+            operands = {name: self._saved(rows.saved, node) for name, node in called}
             pairs = self._recurrent(rows, d_gates)
             matrices.add_recurrent(found["weight_hh"], pairs, operands, add=add)
         if "weight_hr" in found:
@@ -237,8 +247,8 @@ class _Backward:
 
     def _matrices(self, d_gates: Tensor) -> Matrices:
         sizes, weight = self.chosen.sizes, self.call.parameters.get("weight_hh")
-        if weight is not None:
-            sizes = replace(sizes, heads=sizes.output // weight.shape[1])
+        heads = 1 if weight is None else sizes.output // weight.shape[1]
+        sizes = sizes if heads == sizes.heads else replace(sizes, heads=heads)
         return Matrices(self.call.cell, sizes, d_gates)
 
     def _saved(self, saved: Tensor, node: Node) -> Tensor:

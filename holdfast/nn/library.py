@@ -131,7 +131,8 @@ def _backward(*arguments: Any, layout: Layout | None = None) -> list[Tensor]:
     )
     incoming = backward.Incoming(d_out, *(((), arriving) if finals else (arriving, ())))
     wanted = backward.Wanted(need_x, need_h, frozenset(names))
-    found = backward.backward(call, kept, incoming, wanted)
+    # A layout that is handed on is that of a forward pass, which checked the rest.
+    found = backward.backward(call, kept, incoming, wanted, checked=layout is not None)
     values = [found.x, found.h, *found.states, *found.starts]
     values += [found.parameters.get(name) for name in call.parameters]
     return [call.x.new_empty(0) if one is None else one for one in values]
