@@ -14,6 +14,16 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.vary import CANDIDATE, RECURRENT, SITES, ZONEOUT, Function, Variation, vary
 from holdfast.errors import CellError
 
+DEFAULTS = {
+    "proj_size": 0,
+    "num_layers": 1,
+    "bias": True,
+    "batch_first": False,
+    "dropout": 0,
+    "bidirectional": False,
+}
+"""What layers take as those of `torch.nn` do, and what it is unless given."""
+
 
 @dataclass(frozen=True)
 class Options:

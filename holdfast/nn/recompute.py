@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from holdfast.nn.chunks import Chunk
 from holdfast.nn.memory import borrow
 from holdfast.nn.packing import pack_forward
 from holdfast.nn.passes import Buffers, Call, Chosen
+
+if TYPE_CHECKING:
+    from holdfast.nn.recurrent import Recurrent
 
 SHARE = 32
 """With `auto`, the part of the memory that one layer and direction may keep for its gradients."""
@@ -64,15 +68,21 @@ def wanted(
     return rows > limit(kept_bytes(cell, hidden_size, projected, item))
 
 
-def reason(option: str, cell: Cell, hidden_size: int, projected: bool, item: int) -> str:
-    """What a layer with that option keeps, and why."""
-    row = kept_bytes(cell, hidden_size, projected, item)
-    if option != "auto":
-        return f"{option}: as asked for; nothing recomputed would keep {row} bytes a row and step"
-    whole = f"{memory() / 2**30:.1f} GiB of memory"
+def reason(layer: Recurrent) -> str:
+    """What the first layer of a stack keeps for its backward pass, and why."""
+    option, backend = layer.options.recompute, layer.backend
+    if backend != "llvm":
+        return f"none: {backend} runs PyTorch's operations, which keep what they need"
+    weight, given = next(layer.parameters()), layer.hidden_size
+    hidden_size = given if isinstance(given, int) else given[0]
+    row = kept_bytes(layer.varied, hidden_size, layer.proj_size > 0, weight.element_size())
+    if option == "none":
+        return f"none, as asked for: {row} bytes are kept for a row and step"
+    if option == "full":
+        return f"full, as asked for: otherwise {row} bytes would be kept for a row and step"
     return (
-        f"none up to {limit(row)} rows and steps (T * B) of {row} bytes, one part in {SHARE} of "
-        f"{whole}; full beyond"
+        f"none up to {limit(row)} rows and steps (T * B) of {row} bytes each, one part in {SHARE} "
+        f"of {memory() / 2**30:.1f} GiB of memory; full beyond, but none inside torch.compile"
     )
 
 
