@@ -77,7 +77,7 @@ def train(model: Model, letters: int, polish: Polish, seed: int, quick: bool) ->
     every = network.trained()
     fed_back = ("weight_hh", "p_i", "p_f")
     named = network.layer.named_parameters()
-    feedback = [one for name, one in named if name.startswith(fed_back)]
+    feedback: list[Tensor] = [one for name, one in named if name.startswith(fed_back)]
     adam = torch.optim.Adam(every, model.lr)
     for _ in range(3 if quick else UPDATES):
         loss = every_step(network, batch)[0] + FEEDBACK * _squares(feedback)

@@ -14,21 +14,30 @@ from torch import Tensor
 _MOST = 64 * 2**20
 """Bytes that a thread holds on to, at most."""
 
+_LINE = 64
+"""Bytes of a line of the cache, at which each piece begins."""
+
 _mine = threading.local()
 
 
-def borrow(count: int, like: Tensor) -> Tensor:
-    """Uninitialized memory for `count` numbers like those of a tensor, until the next call.
+def borrow(like: Tensor, *counts: int) -> list[Tensor]:
+    """Uninitialized memory for so many numbers each, like those of a tensor, until the next call.
 
-    >>> borrow(3, torch.zeros(1)).shape
-    torch.Size([3])
+    >>> [piece.shape for piece in borrow(torch.zeros(1), 3, 5)]
+    [torch.Size([3]), torch.Size([5])]
 
     What is borrowed must not outlive the pass: the next one on this thread gets the same memory.
     """
-    size = count * like.element_size()
+    item = like.element_size()
+    starts, size = [], 0
+    for count in counts:
+        starts.append(size)
+        size += -(-count * item // _LINE) * _LINE
     if size > _MOST or torch.are_deterministic_algorithms_enabled():
-        return like.new_empty(count)  # deterministic mode may fill new memory
+        return [like.new_empty(count) for count in counts]  # new memory may be filled in that mode
     held: Tensor | None = getattr(_mine, "held", None)
     if held is None or held.numel() < size:
         held = _mine.held = torch.empty(size, dtype=torch.uint8)
-    return held[:size].view(like.dtype)
+    numbers = held.view(like.dtype) if held.numel() % item == 0 else held[:size].view(like.dtype)
+    pairs = zip(starts, counts, strict=True)
+    return [numbers[start // item : start // item + count] for start, count in pairs]

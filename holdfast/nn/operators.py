@@ -25,6 +25,7 @@ from holdfast.compiler.noise import Noise
 from holdfast.nn import library, scan
 from holdfast.nn.layout import last_rows
 from holdfast.nn.ragged import Rows
+from holdfast.nn.recompute import wanted
 from holdfast.nn.tracing import untraced
 
 
@@ -78,8 +79,11 @@ def run(
     sequences: bool = False,
     noise: Noise | None = None,
     resets: Resets | None = None,
+    recompute: str = "none",
 ) -> Result:
     """One layer, one direction, over a sequence; arguments and result as `eager.run`.
+
+    `recompute` is the option of that name; it changes what the compiled target keeps.
 
     >>> import torch
     >>> from holdfast.cells import rnn
@@ -106,7 +110,7 @@ def run(
         return scan.run(cell, x, parameters, h, states, **found)
     if backend != "llvm":
         return eager.run(cell, x, parameters, h, states, **options)
-    return _run_compiled(cell, x, parameters, h, states, **options)
+    return _run_compiled(cell, x, parameters, h, states, **options, recompute=recompute)
 
 
 def run_backwards(
@@ -121,6 +125,7 @@ def run_backwards(
     sequences: bool = False,
     noise: Noise | None = None,
     resets: Resets | None = None,
+    recompute: str = "none",
 ) -> Result:
     """`run` from the last step of each row to its first; results lie where the steps do.
 
@@ -138,6 +143,7 @@ def run_backwards(
     options |= {"sequences": sequences, "noise": noise, "resets": resets}
     watched = not torch.compiler.is_compiling() and _instead.get() is not None
     if backend == "llvm" and not watched:
+        options["recompute"] = recompute
         return _run_compiled(cell, x, parameters, h, states, **options, reverse=True)
     result = run(backend, cell, rows.reverse(x), parameters, h, states, **options)
     kept = result.sequences
@@ -158,6 +164,7 @@ def _run_compiled(
     sequences: bool,
     noise: Noise | None,
     resets: Resets | None,
+    recompute: str,
     reverse: bool = False,
 ) -> Result:
     bias = any(name in parameters for name in ("bias_ih", "bias_hh"))
@@ -175,11 +182,25 @@ def _run_compiled(
         if not sequences:
             return Result(out, end.last(out, h), tuple(finals))
         return end.result(out, tuple(finals), sequences)
+    keeps = "saved"
+    if recompute != "none" and _again(recompute, cell, x, parameters):
+        keeps = "sequences" if sequences else "starts"
     if plain:
-        out, *kept = library.Train.apply(tuple(map(len, groups)), tail, *every)
-    else:
+        out, *kept = library.Train.apply(tuple(map(len, groups)), tail, keeps, *every)
+    elif keeps == "saved":
         out, *kept = torch.ops.holdfast.train(x, h, *map(list, groups), *tail)
+    else:
+        out, *kept = torch.ops.holdfast.train_again(x, h, *map(list, groups), *tail, sequences)
+    if keeps == "starts":
+        return Result(out, end.last(out, h), tuple(kept[:-1]))
     return end.result(out, tuple(kept[:-1]), sequences)
+
+
+def _again(recompute: str, cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> bool:
+    """Whether the backward pass is to compute again what the forward pass would keep."""
+    _, hidden_size = cell.measure(parameters)
+    rows, projected = x.shape[:-1].numel(), "weight_hr" in parameters
+    return wanted(recompute, cell, rows, hidden_size, projected, x.element_size())
 
 
 Run = Callable[..., Result]

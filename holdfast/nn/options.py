@@ -14,6 +14,16 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.vary import CANDIDATE, RECURRENT, SITES, ZONEOUT, Function, Variation, vary
 from holdfast.errors import CellError
 
+DEFAULTS = {
+    "proj_size": 0,
+    "num_layers": 1,
+    "bias": True,
+    "batch_first": False,
+    "dropout": 0,
+    "bidirectional": False,
+}
+"""What layers take as those of `torch.nn` do, and what it is unless given."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -48,6 +58,10 @@ class Options:
             "hard_sigmoid", or a function made of Holdfast's operations.
         learned_start: initial states are parameters, `h_start_l0` and so on; zeros at first.
         forget_bias: the sum of the biases of the gate f at first.
+        recompute: "none": training keeps what the backward pass needs; "full": it keeps the output
+            and some states, and the backward pass runs the forward pass again, chunk by chunk, with
+            the same results; "auto": "full" where "none" would keep more than a thirty-second part
+            of the memory, for one layer and direction.
 
     All dropouts act in training only.
 
@@ -70,6 +84,7 @@ class Options:
     activations: Mapping[str, str | Function] | None = None
     learned_start: bool = False
     forget_bias: float | None = None
+    recompute: str = "auto"
 
     @classmethod
     def of(cls, layer: str, given: Mapping[str, Any]) -> Options:
@@ -93,6 +108,7 @@ class Options:
             if not isinstance(value := getattr(self, name), bool):
                 raise TypeError(f"{name} should be of type bool, got: {type(value).__name__}")
         _check_choice("merge", self.merge, ("concat", "sum"))
+        _check_choice("recompute", self.recompute, ("auto", "none", "full"))
         _check_choice("recurrent_dropout_on", self.recurrent_dropout_on, ("h", "candidate"))
         for name in ("input_dropout", "output_dropout", "recurrent_dropout", "weight_dropout"):
             _check_probability(name, getattr(self, name))

@@ -182,15 +182,19 @@ def summed(
     d_units: Tensor,
     hidden_size: int,
 ) -> dict[str, Tensor]:
-    """Gradients of the biases and per-unit weights from the sums of each thread."""
+    """Gradients of those of the biases and per-unit weights that `parameters` has, from the sums
+    of each thread."""
     biases = (d_bias.sum(0) if d_bias.shape[0] > 1 else d_bias[0])[:, :hidden_size]
     units = (d_units.sum(0) if d_units.shape[0] > 1 else d_units[0])[:, :hidden_size]
     found: dict[str, Tensor] = {}
     for name in ("bias_ih", "bias_hh"):
         if name in parameters:
-            found[name] = biases[_places(cell, name)].reshape(-1)
+            places = _places(cell, name)
+            rows = biases if len(places) == len(biases) else biases[places]
+            found[name] = rows.clone(memory_format=torch.contiguous_format).view(-1)
     for n, name in enumerate(cell.weights):
-        found[name] = units[n].clone()
+        if name in parameters:
+            found[name] = units[n].clone()
     return found
 
 

@@ -13,7 +13,6 @@ from holdfast.compiler import threads
 from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_ahead import AHEAD
-from holdfast.compiler.emit.llvm_backward import gates_stride
 from holdfast.compiler.emit.llvm_dots import DOTS, padded
 from holdfast.compiler.emit.llvm_forward import STORING
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
@@ -22,14 +21,11 @@ from holdfast.compiler.emit.llvm_team import COUNTER
 from holdfast.compiler.emit.target import host
 from holdfast.compiler.noise import Noise, limits
 from holdfast.compiler.plan import Plan
-from holdfast.compiler.schedule import Schedule
 from holdfast.nn.drawing import draw
 from holdfast.nn.kept import keep
 from holdfast.nn.layout import Layout
-from holdfast.nn.memory import borrow
 from holdfast.nn.narrow import levels
-from holdfast.nn.packing import bias_count, dense, pack_backward, pack_forward, shapes, summed
-from holdfast.nn.weights import Matrices
+from holdfast.nn.packing import dense, pack_forward, shapes
 
 _FEW = 2
 """Rows up to which weights are waited for."""
@@ -65,36 +61,6 @@ class Call:
         starts = self.starts or (None,) * len(states)
         pairs = zip(states, starts, strict=True)
         return [self.layout.sort(state, start) for state, start in pairs]
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What the training pass keeps.
-
-    `out` and the states' sequences are as the user sees them; the plan's saved values are
-    `[T * B, saved_width]`: the live rows first.
-    """
-
-    out: Tensor
-    sequences: tuple[Tensor, ...]
-    saved: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Incoming:
-    """Gradients of `out` and of each state's sequence; None where nothing flows."""
-
-    out: Tensor | None
-    sequences: tuple[Tensor | None, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """Gradients of x, h and each first state, of the fresh starts, and of the parameters."""
-
-    first: tuple[Tensor, ...]
-    starts: tuple[Tensor, ...]
-    parameters: dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,10 +186,11 @@ def _check_noise(call: Call, batch: int) -> None:
             raise RuntimeError(f"{name} is {got}, expected {dtype} {shape}")
 
 
-def prepare(mode: str, call: Call) -> Chosen:
-    """The kernel for a call that fits its tensors."""
+def prepare(mode: str, call: Call, *, checked: bool = False) -> Chosen:
+    """The kernel of a mode for a call, which is checked unless it has been."""
     sizes = _sizes(call)
-    _check(call, sizes)
+    if not checked:
+        _check(call, sizes)
     if sizes.heads > 1 and sizes.depth % _lanes(call.x.dtype):
         # Blocks of units would straddle heads: the zeros are multiplied, too.
         sizes = replace(sizes, heads=1)
@@ -282,15 +249,60 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
     buffers |= dict(zip(names, carried, strict=True)) | kept
     buffers |= noise_buffers(call)
     if cell.operand:
-        buffers["operand_first"] = _operand_first(call, first)
+        buffers["operand_first"] = operand_first(call, first)
         buffers["operand"] = out if mode == "train" else x.new_empty(layout.rows, sizes.hidden)
     needed = working_memory(chosen, layout.batch)
     buffers |= {name: x.new_empty(count) for name, count in needed.items()}
     team = forward_team(call, chosen)
     if sizes.narrow == DOTS:
         buffers |= levels(x, team.count * layout.batch, padded(sizes.depth, chosen.tile.lanes))
-    _run(chosen.kernel, buffers, layout, team)
+    launch(chosen.kernel, buffers, layout, team)
     return out, carried
+
+
+def noise_buffers(call: Call) -> Buffers:
+    """What masks are drawn from, in the kernel's order of rows."""
+    if call.noise is None or not call.cell.masks:
+        return {}
+    noise = _noise(call)
+    table, dtype = limits(noise.table), call.x.dtype
+    return {
+        "seeds": noise.seeds,
+        "first_steps": torch.zeros_like(noise.seeds) if noise.steps is None else noise.steps,
+        "largest": torch.tensor([row[0] for row in table], dtype=torch.int64),
+        "mask_values": torch.tensor([row[1:] for row in table], dtype=dtype),
+    }
+
+
+def noise_at(buffers: Buffers, start: int) -> Buffers:
+    """The buffers of noise for steps that begin later."""
+    if not start or not buffers:
+        return buffers
+    return buffers | {"first_steps": buffers["first_steps"] + start}
+
+
+def _noise(call: Call) -> Noise:
+    """The noise of the kernel's rows; a row that is cut out of another counts its steps on."""
+    layout, noise = call.layout, call.noise
+    if noise is None:
+        raise RuntimeError("there is no noise")
+    if layout.order is not None:
+        noise = noise.rows(layout.order)
+    seeds, steps = noise.seeds.contiguous(), noise.steps
+    if layout.begins is not None:
+        steps = layout.begins if steps is None else steps + layout.begins
+    return Noise(seeds, noise.table, None if steps is None else steps.contiguous())
+
+
+def operand_first(call: Call, first: Tensor) -> Tensor:
+    """What R multiplies in the first step, of the first rows or all."""
+    return first * operand_mask(call, first)[: first.shape[0]]
+
+
+def operand_mask(call: Call, first: Tensor) -> Tensor:
+    """The mask on what R multiplies, of all rows."""
+    number = [mask.name for mask in call.cell.masks].index(call.cell.operand)
+    return draw(_noise(call), number, first.shape[1], first.dtype)
 
 
 def working_memory(chosen: Chosen, batch: int) -> dict[str, int]:
@@ -308,55 +320,10 @@ def forward_team(call: Call, chosen: Chosen) -> threads.Team:
     """The threads for a forward pass."""
     sizes = chosen.sizes
     depth = sizes.input + sizes.depth
-    return _team(call, chosen, 2 * len(call.cell.accumulators) * sizes.hidden * depth)
+    return team_for(call, chosen, 2 * len(call.cell.accumulators) * sizes.hidden * depth)
 
 
-def noise_buffers(call: Call) -> dict[str, Tensor]:
-    """What masks are drawn from, in the kernel's order of rows."""
-    if call.noise is None or not call.cell.masks:
-        return {}
-    noise = _noise(call)
-    table, dtype = limits(noise.table), call.x.dtype
-    return {
-        "seeds": noise.seeds,
-        "first_steps": torch.zeros_like(noise.seeds) if noise.steps is None else noise.steps,
-        "largest": torch.tensor([row[0] for row in table], dtype=torch.int64),
-        "mask_values": torch.tensor([row[1:] for row in table], dtype=dtype),
-    }
-
-
-def _noise(call: Call) -> Noise:
-    """The noise of the kernel's rows; a row that is cut out of another counts its steps on."""
-    layout, noise = call.layout, call.noise
-    if noise is None:
-        raise RuntimeError("there is no noise")
-    if layout.order is not None:
-        noise = noise.rows(layout.order)
-    seeds, steps = noise.seeds.contiguous(), noise.steps
-    if layout.begins is not None:
-        steps = layout.begins if steps is None else steps + layout.begins
-    return Noise(seeds, noise.table, None if steps is None else steps.contiguous())
-
-
-def _operand_first(call: Call, first: Tensor) -> Tensor:
-    """What R multiplies in the first step."""
-    return first * _operand_mask(call, first)
-
-
-def _operand_mask(call: Call, first: Tensor) -> Tensor:
-    number = [mask.name for mask in call.cell.masks].index(call.cell.operand)
-    return draw(_noise(call), number, first.shape[1], first.dtype)
-
-
-def _working_memory(call: Call, chosen: Chosen, sweeps: Schedule) -> Buffers:
-    """The rows' memory between sweeps."""
-    if sweeps.single:
-        return {}
-    batch = call.layout.batch
-    return {"kept": call.x.new_empty(batch, kept_width(sweeps, chosen.tile))}
-
-
-def _team(call: Call, chosen: Chosen, row_operations: int) -> threads.Team:
+def team_for(call: Call, chosen: Chosen, row_operations: int) -> threads.Team:
     """The threads for a pass; `row_operations` are those of one row in one step."""
     layout, plan = call.layout, chosen.plan
     mean = row_operations * layout.rows // max(1, layout.steps)
@@ -365,141 +332,9 @@ def _team(call: Call, chosen: Chosen, row_operations: int) -> threads.Team:
     return threads.team(layout.batch, blocks, layout.steps, mean)
 
 
-def _run(chosen: Kernel, buffers: Buffers, layout: Layout, team: threads.Team) -> None:
+def launch(chosen: Kernel, buffers: Buffers, layout: Layout, team: threads.Team) -> None:
+    """Run a kernel on named buffers over the rows of a layout."""
     arrived = torch.zeros(COUNTER, dtype=torch.int64) if team.by_block else None
     buffers |= layout.sizes(team, arrived)
     given = [buffers[name] for name in chosen.slots[:-1]]
     chosen([one if isinstance(one, int) else one.data_ptr() for one in given], team.count)
-
-
-def backward(
-    call: Call, kept: Kept, incoming: Incoming, *, need_x: bool, need_h: bool
-) -> Gradients:
-    """Every gradient of a training pass; those of x and h are empty where nobody asks for them."""
-    chosen = prepare("backward", call)
-    cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
-    sums, hidden, batch = len(cell.accumulators), sizes.hidden, layout.batch
-    first, *states = call.sorted()
-    stride = gates_stride(chosen.plan, sizes)
-    d_gates = borrow(layout.rows * stride, x).view(layout.rows, stride)[:, : sums * hidden]
-    d_h = x.new_zeros(batch, hidden)
-    team = _team(call, chosen, 2 * sums * hidden * hidden)
-    padded = chosen.tile.padded
-    d_bias = x.new_zeros(team.count, bias_count(cell), padded)
-    d_units = x.new_zeros(team.count, len(cell.weights), padded)
-    out = kept.out.contiguous()
-    buffers: Buffers = {"out": out, "h_first": first, "saved": kept.saved, "d_gates": d_gates}
-    buffers |= {"d_h": d_h, "d_bias": d_bias, "d_units": d_units}
-    buffers |= packed(call, chosen, pack_backward)
-    d_states = [torch.zeros_like(d_h) for _ in call.states]
-    buffers |= _incoming(call, incoming, max(padded, sizes.output))
-    for n, name in enumerate(cell.states):
-        buffers[f"sequence {name}"] = kept.sequences[n].contiguous()
-        buffers[f"first {name}"] = states[n]
-        buffers[f"d_state {name}"] = d_states[n]
-    buffers |= noise_buffers(call) | _working_memory(call, chosen, chosen.plan.backward_sweeps)
-    buffers["x"] = x.contiguous()
-    d_given = [x.new_empty(layout.rows, hidden) for _ in cell.inputs]
-    buffers |= {f"d_input {n}": value for n, value in zip(cell.inputs, d_given, strict=True)}
-    buffers["d_operand"] = x.new_empty(batch, padded)
-    d_projected = buffers["d_projected"] = x.new_empty(layout.rows, sizes.projection)
-    _run(chosen.kernel, buffers, layout, team)
-    matrices = _matrices(call, chosen, kept, first, d_gates, out)
-    found = matrices.gradients(call.parameters)
-    found |= summed(cell, call.parameters, d_bias, d_units, hidden)
-    if sizes.projection:
-        whole = _saved(chosen, kept, layout, "h")
-        found["weight_hr"] = torch.mm(d_projected.t(), whole)
-    d_x = x.new_empty(0)
-    if need_x:
-        d_x = layout.scatter(_input_gradient(call, matrices, d_given), x)
-    d_first = _first_gradient(call, matrices, d_h, first) if need_h else None
-    return _collect(call, d_x, d_first, d_states, found)
-
-
-def _incoming(call: Call, incoming: Incoming, width: int) -> Buffers:
-    """Gradients that arrive, with the distance between their rows."""
-    zeros = call.x.new_zeros(width)
-    buffers: Buffers = {}
-    names = ("d_out", *(f"d_sequence {name}" for name in call.cell.states))
-    for name, gradient in zip(names, (incoming.out, *incoming.sequences), strict=True):
-        given = zeros if gradient is None else _in_rows(gradient)
-        buffers[name] = given
-        buffers[f"ld {name}"] = 0 if gradient is None else given.stride(-2)
-    return buffers
-
-
-def _in_rows(gradient: Tensor) -> Tensor:
-    """The gradient with its rows, `[T, B, H]` or `[N, H]`, equally far apart: half of a wider one,
-    as joined directions give it, is not copied."""
-    strides = gradient.stride()
-    even = gradient.dim() == 2 or strides[0] == gradient.shape[1] * strides[1]
-    inside = strides[-1] == 1 and strides[-2] >= gradient.shape[-1]
-    return gradient if even and inside else gradient.contiguous()
-
-
-def _saved(chosen: Chosen, kept: Kept, layout: Layout, output: str) -> Tensor:
-    """A result of the steps that the training pass saved, `[rows, H]`."""
-    node = chosen.plan.forward.outputs[output]
-    start = chosen.plan.saved_column(node) * chosen.sizes.hidden
-    return kept.saved[: layout.rows, start : start + chosen.sizes.hidden]
-
-
-def _matrices(
-    call: Call, chosen: Chosen, kept: Kept, first: Tensor, d_gates: Tensor, out: Tensor
-) -> Matrices:
-    """What the products after the loop multiply."""
-    cell, layout, hidden = call.cell, call.layout, chosen.sizes.hidden
-    recurrent = out.view(-1, out.shape[-1])
-    if cell.operand:
-        recurrent = _saved(chosen, kept, layout, "operand")
-        first = _operand_first(call, first)
-    operands: dict[str, Tensor] = {}
-    for node in chosen.plan.forward.nodes():
-        if node.op == "affine":
-            start = chosen.plan.saved_column(node.inputs[0]) * hidden
-            operands[node.name] = kept.saved[: layout.rows, start : start + hidden]
-    sizes = chosen.sizes
-    if "weight_hh" in call.parameters:
-        columns = call.parameters["weight_hh"].shape[1]
-        sizes = replace(sizes, heads=sizes.output // columns)
-    x = layout.gather(call.x)[:, : sizes.input]
-    return Matrices(cell, sizes, layout, x, recurrent, first, d_gates, operands)
-
-
-def _input_gradient(call: Call, matrices: Matrices, given: Sequence[Tensor]) -> Tensor:
-    """The gradient of the live rows of x: through W, and of what the steps are given."""
-    through = matrices.input_gradient(call.parameters)
-    if not given:
-        return through
-    if call.x.shape[-1] == through.shape[1] + sum(one.shape[1] for one in given):
-        return torch.cat([through, *given], 1)
-    return torch.cat([through + given[0], *given[1:]], 1)
-
-
-def _first_gradient(call: Call, matrices: Matrices, d_h: Tensor, first: Tensor) -> Tensor:
-    """The gradient of the first h: through R at the first step, and what passed no matrix."""
-    recurrent = call.parameters.get("weight_hh")
-    if recurrent is None:
-        return d_h
-    through = matrices.first_gradient(recurrent)
-    if call.cell.operand:
-        through = through * _operand_mask(call, first)
-    return through if d_h.shape != through.shape else through + d_h
-
-
-def _collect(
-    call: Call,
-    d_x: Tensor,
-    d_first: Tensor | None,
-    d_states: list[Tensor],
-    parameters: dict[str, Tensor],
-) -> Gradients:
-    """Gradients in the user's order of rows."""
-    layout, batch = call.layout, call.h.shape[0]
-    # Two of them: an operator's results must not share memory.
-    none = (call.h.new_empty(0), call.h.new_empty(0))
-    pairs = [none if d_first is None else layout.collect(d_first, batch)]
-    pairs += [layout.collect(value, batch) for value in d_states]
-    given, starts = (tuple(side) for side in zip(*pairs, strict=True))
-    return Gradients((d_x, *given), starts if call.starts else (), parameters)

@@ -14,7 +14,7 @@ from holdfast.compiler.build import multiplier
 from holdfast.compiler.emit.llvm import FORMATS
 from holdfast.compiler.emit.llvm_outer import piece_size
 
-_SMALL = 500_000
+_SMALL = 100_000
 """Multiply-adds below which calling PyTorch costs less than what our kernel saves."""
 
 _MANY = 256

@@ -250,7 +250,8 @@ class Program:
         """The slots of one kernel, and the call of it."""
         buffers = passes.noise_buffers(call)
         self._held.append(buffers)
-        values |= {name: tensor.data_ptr() for name, tensor in buffers.items()}
+        for name, one in buffers.items():
+            values[name] = one if isinstance(one, int) else one.data_ptr()
         packed = list(passes.packed(call, chosen, pack_forward))
         loaded = {name: self._loaded + number for number, name in enumerate(packed)}
         self._packs.append((call, chosen))

@@ -18,10 +18,11 @@ from holdfast.compiler.emit.eager import Resets, Result
 from holdfast.nn import checks, init, operators, truncate
 from holdfast.nn.direct import Direct
 from holdfast.nn.given import as_extra, widen
-from holdfast.nn.options import Options
+from holdfast.nn.options import DEFAULTS, Options
 from holdfast.nn.parameters import Parameters
 from holdfast.nn.ragged import Rows, as_lengths, as_resets
 from holdfast.nn.randomness import INPUT, OUTPUT, Draws, Mode, as_draws
+from holdfast.nn.recompute import reason
 from holdfast.nn.reference import refer, resolve
 from holdfast.nn.sizes import Sizes, each, pick
 from holdfast.nn.untie import untie
@@ -151,6 +152,11 @@ class Recurrent(nn.Module):
     def random(self) -> bool:
         """Whether a call in the present mode draws seeds."""
         return self._modes[self.training].random
+
+    @property
+    def recompute_reason(self) -> str:
+        """What training keeps of the first layer for its backward pass, and why."""
+        return reason(self)
 
     def reset_parameters(self) -> None:
         """Draw every parameter anew from U(-1/sqrt(H), 1/sqrt(H)), as `torch.nn.LSTM` does."""
@@ -435,6 +441,7 @@ class Recurrent(nn.Module):
             "sequences": call.sequences and index >= len(self._described.cells) - self._directions,
             "noise": draws and draws.noise(index),
             "resets": resets,
+            "recompute": self.options.recompute,
         }
         if call.tbptt:
             return truncate.run_truncated(
@@ -474,17 +481,9 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         """The options that differ from their defaults."""
-        options = (
-            ("proj_size", 0),
-            ("num_layers", 1),
-            ("bias", True),
-            ("batch_first", False),
-            ("dropout", 0),
-            ("bidirectional", False),
-        )
         changed = [
             f"{name}={getattr(self, name)}"
-            for name, default in options
+            for name, default in DEFAULTS.items()
             if getattr(self, name) != default
         ]
         changed += [f"{name}={value!r}" for name, value in self.options.changed.items()]

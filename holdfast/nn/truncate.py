@@ -50,6 +50,7 @@ def run_truncated(
     sequences: bool,
     noise: Noise | None,
     resets: Resets | None,
+    recompute: str,
 ) -> Result:
     """`operators.run` whose result is the same and whose gradient ends every `steps` steps."""
     counts = None if batch_sizes is None else batch_sizes.split(steps)
@@ -72,6 +73,7 @@ def run_truncated(
             sequences=sequences,
             noise=_later(noise, start, alive),
             resets=resets and replace(resets, at=resets.at[start : start + steps]),
+            recompute=recompute,
         )
         results.append(result)
         h, states = _carry(result, h, states, alive)

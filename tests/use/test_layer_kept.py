@@ -8,6 +8,7 @@ import io
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from holdfast.nn import LSTM, Recurrent, kept, passes
+from holdfast.nn import LSTM, Recurrent, backward, kept, passes
 from tests.helpers import assert_same, unequal_
 from tests.use.layers import drawn, target
 
@@ -127,17 +128,17 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was packed, in order."""
     found: list[str] = []
 
-    def watch(name: str) -> None:
-        pack = getattr(passes, name)
+    def watch(module: ModuleType, name: str) -> None:
+        pack = getattr(module, name)
 
         def watched(*arguments: Any) -> Any:
             found.append(name)
             return pack(*arguments)
 
-        monkeypatch.setattr(passes, name, watched)
+        monkeypatch.setattr(module, name, watched)
 
-    watch("pack_forward")
-    watch("pack_backward")
+    watch(passes, "pack_forward")
+    watch(backward, "pack_backward")
     return found
 
 

@@ -42,7 +42,12 @@ from holdfast.compiler.plan import Plan
 
 
 def backward_slots(plan: Plan, sizes: Sizes) -> list[str]:
-    """Names of a backward kernel's slots in order; pointers, then sizes."""
+    """Names of a backward kernel's slots in order; pointers, then sizes.
+
+    `following` counts the rows that go on after the last step. The gradients of their gates in the
+    step that follows lie in `d_gates` where that step would lie: behind the last row, or, where
+    offsets run down, before the first.
+    """
     names = ["out", "h_first", "saved", "weights_h", "units", "d_out", "d_gates", "d_h"]
     names += ["d_bias", "d_units"]
     names += ["x"] if plan.inputs else []
@@ -54,7 +59,7 @@ def backward_slots(plan: Plan, sizes: Sizes) -> list[str]:
         names += ["kept", "d_operand"]
     if sizes.projection:
         names += ["weights_r", "d_projected"]
-    return [*names, *SIZES, *gradient_strides(plan)]
+    return [*names, *SIZES, "following", *gradient_strides(plan)]
 
 
 def gates_stride(plan: Plan, sizes: Sizes) -> int:
@@ -84,7 +89,7 @@ class BackwardEmitter:
         scalar = ir.FloatType() if form.bits == 32 else ir.DoubleType()
         names = backward_slots(plan, sizes)
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
-        kinds |= size_kinds() | dict.fromkeys(gradient_strides(plan), I64)
+        kinds |= size_kinds() | dict.fromkeys(["following", *gradient_strides(plan)], I64)
         kinds |= noise_kinds(scalar) if plan.masks else {}
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
@@ -108,7 +113,7 @@ class BackwardEmitter:
         self.share = mine = share(e, self.tile)
         descending = b.icmp_signed("!=", e["descending"], number(0))
         end = b.select(descending, b.neg(e["batch"]), self._total_rows())
-        carried = [end, number(0)]
+        carried = [end, e["following"]]
         with e.loop(number(0), e["steps"], number(1), carried, "t") as time:
             after, alive_after = time.values
             t = b.sub(b.sub(e["steps"], number(1)), time.index)
@@ -118,6 +123,8 @@ class BackwardEmitter:
             earlier = b.select(self.places["first"], t, b.sub(t, number(1)))
             before = b.sub(now, rows_alive(e, earlier))
             before = b.select(descending, b.add(now, e["batch"]), before)
+            # Nothing is read in vain before the first row of an index.
+            before = b.select(self.places["first"], now, before)
             self.places |= {"before": before, "t": t}
             limit, later = mine.limit(alive), mine.limit(alive_after)
             if self.sizes.projection:
