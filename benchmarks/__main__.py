@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import (
+    arguments,
+    ceiling,
+    cells_report,
+    layers,
+    layers_report,
+    memory,
+    options_report,
+    pages,
+    registry,
+    report,
+    scaling,
+    stream,
+    stream_report,
+)
 from benchmarks import cells as every
-from benchmarks import cells_report, layers, options_report, pages, peers, registry, report
 from benchmarks import options as costs
-from benchmarks.layers import Refusal
-from benchmarks.papers import catalogue
 from benchmarks.papers import report as papers
 from benchmarks.papers.registry import Experiment, Settings, chosen
-from benchmarks.registry import Shape
 from holdfast.cells import CELLS
 
-TURN = 0.2
-"""Seconds of one contender's turn."""
-
-QUICK_TURN = 0.01
+REFUSALS = (layers.Refusal, costs.Refusal, every.Refusal, stream.Refusal, scaling.Refusal)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,73 +47,104 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(before)
 
 
-def _turns(options: argparse.Namespace) -> tuple[int, float]:
-    """Rounds, and the seconds of a turn."""
-    return (3, QUICK_TURN) if options.quick else (options.rounds, TURN)
-
-
 def _introduce(rounds: int) -> int:
     """Print what is the same for the whole run; returns the number of threads."""
     threads = torch.get_num_threads()
     about, versions = report.machine(), report.versions()
     print(f"{about['cpu']}, {about['cores']} cores, {about['llvm_cpu']}, load {about['load']}")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    print(f"{threads} thread(s), float32, {rounds} rounds\n")
+    print(f"{threads} thread(s), float32 unless it is said, {rounds} rounds\n")
     return threads
 
 
-def _layers(options: argparse.Namespace) -> int:
-    rounds, seconds = _turns(options)
-    threads = _introduce(rounds)
-    print(report.HEAD)
-    found = []
-    for one in layers.measure(options.cells, options.shapes, rounds, seconds):
-        found.append(one)
-        print(*report.lines(one), sep="\n", flush=True)
-    line = report.record(found, threads, {"rounds": rounds, "turn_s": seconds})
+def _show(found: Iterable[Any], lines: Callable[[Any], Iterable[str]]) -> list[Any]:
+    """Print each result as soon as it is there; returns all of them."""
+    kept = []
+    for one in found:
+        kept.append(one)
+        print(*lines(one), sep="\n", flush=True)
+    return kept
+
+
+def _finish(options: argparse.Namespace, line: str, found: list[Any], record: Path | None) -> int:
+    """Leave the line of JSON where it is wanted; the exit status."""
     if options.json:
         report.append(options.json, line)
+    if record is not None and options.record:
+        report.append(record, line)
     print(f"\n{line}", flush=True)
-    return int(any(isinstance(one, Refusal) for one in found))
+    return int(any(isinstance(one, REFUSALS) for one in found))
+
+
+def _layers(options: argparse.Namespace) -> int:
+    rounds, seconds = arguments.turns(options)
+    threads = _introduce(rounds)
+    roofs = None if options.quick else ceiling.measured(threads)
+    print(layers_report.HEAD)
+    points = arguments.points(options)
+    measured = layers.measure(options.cells, points, rounds, seconds, options.peers, roofs)
+    found = _show(measured, layers_report.lines)
+    about = {"rounds": rounds, "turn_s": seconds}
+    line = layers_report.record(found, threads, about, roofs)
+    return _finish(options, line, found, layers_report.RECORD)
 
 
 def _options(options: argparse.Namespace) -> int:
-    rounds, seconds = _turns(options)
+    rounds, seconds = arguments.turns(options)
     threads = _introduce(rounds)
     print(f"{options.shape}\n{options_report.HEAD}")
-    found = []
-    for one in costs.measure(options.options, options.shape, rounds, seconds):
-        found.append(one)
-        print(*options_report.lines(one), sep="\n", flush=True)
+    measured = costs.measure(options.options, options.shape, rounds, seconds)
+    found = _show(measured, options_report.lines)
     about = {"rounds": rounds, "turn_s": seconds}
     line = options_report.record(found, options.shape, threads, about)
-    if options.json:
-        report.append(options.json, line)
-    print(f"\n{line}", flush=True)
-    return int(any(isinstance(one, costs.Refusal) for one in found))
+    return _finish(options, line, found, None)
 
 
-def _cells_run(options: argparse.Namespace) -> int:
-    rounds, seconds = _turns(options)
+def _cells(options: argparse.Namespace) -> int:
+    rounds, seconds = arguments.turns(options)
     threads = _introduce(rounds)
     print(f"{options.shape}\n{cells_report.HEAD}")
-    found = []
-    for one in every.measure(options.only or tuple(CELLS), options.shape, rounds, seconds):
-        found.append(one)
-        print(*cells_report.lines(one), sep="\n", flush=True)
+    measured = every.measure(options.only or tuple(CELLS), options.shape, rounds, seconds)
+    found = _show(measured, cells_report.lines)
     about = {"rounds": rounds, "turn_s": seconds}
     line = cells_report.record(found, options.shape, threads, about)
-    if options.json:
-        report.append(options.json, line)
+    status = _finish(options, line, found, cells_report.RECORD)
     if options.record:
-        report.append(cells_report.RECORD, line)
         _write_speeds(cells_report.RECORD, cells_report.SPEED)
-    print(f"\n{line}", flush=True)
-    return int(any(isinstance(one, every.Refusal) for one in found))
+    return status
+
+
+def _stream(options: argparse.Namespace) -> int:
+    rounds, seconds = arguments.turns(options)
+    threads = _introduce(rounds)
+    print(stream_report.HEAD)
+    measured = stream.measure(options.shapes, rounds, seconds, options.peers)
+    found = _show(measured, stream_report.lines)
+    about = {"rounds": rounds, "turn_s": seconds}
+    line = stream_report.record(found, threads, about)
+    return _finish(options, line, found, stream_report.RECORD)
+
+
+def _memory(options: argparse.Namespace) -> int:
+    threads = _introduce(1)
+    print(memory.HEAD)
+    found = _show(memory.measure(options.shapes, threads), memory.lines)
+    line = memory.record(found, threads, {"rounds": 1})
+    return _finish(options, line, found, memory.RECORD)
+
+
+def _threads(options: argparse.Namespace) -> int:
+    rounds, seconds = arguments.turns(options)
+    threads = _introduce(rounds)
+    print(scaling.HEAD)
+    measured = scaling.measure(options.shapes, threads, rounds, seconds)
+    found = _show(measured, scaling.lines)
+    line = scaling.record(found, threads, {"rounds": rounds, "turn_s": seconds})
+    return _finish(options, line, found, scaling.RECORD)
 
 
 def _write_speeds(record: Path, speed: Path) -> None:
-    speed.write_text(cells_report.speeds(pages.newest(record)), encoding="utf-8")
+    speed.write_text(cells_report.speeds(report.newest(record)), encoding="utf-8")
 
 
 def _papers(options: argparse.Namespace) -> int:
@@ -117,10 +156,7 @@ def _papers(options: argparse.Namespace) -> int:
     print(papers.HEAD)
     for one in experiments:
         print(f"\n{one.name}: {one.title}", flush=True)
-        rows = []
-        for row in papers.timed(one, settings):
-            rows.append(row)
-            print(*papers.lines(row), sep="\n", flush=True)
+        rows = _show(papers.timed(one, settings), papers.lines)
         line = papers.record(one, rows, settings, torch.get_num_threads())
         if options.record:
             report.append(options.record, line)
@@ -131,43 +167,32 @@ def _papers(options: argparse.Namespace) -> int:
 def _pages(options: argparse.Namespace) -> int:
     if options.which == "papers":
         newest = papers.newest(options.record or papers.RECORD)
-        papers_page = options.page or papers.PAGE
-        pages.write(papers_page, papers.render(newest))
+        pages.write(options.page or papers.PAGE, papers.render(newest))
         return 0
-    page = options.page or pages.PAGE
-    pages.write(page, pages.render(pages.newest(options.record or pages.RECORD)))
-    cells = pages.render(pages.newest(options.cells), cells_report.section)
-    pages.write(page, cells, cells_report.BEGIN, cells_report.END)
-    _write_speeds(options.cells, options.speed)
+    pages.write_all(options.page or pages.PAGE, options.results)
+    _write_speeds(options.results / cells_report.RECORD.name, options.speed)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    verb = verbs.add_parser("layers", help="one layer over sequences, beside torch and eager")
-    verb.set_defaults(run=_layers)
-    _add_common(verb)
-    verb.add_argument(
-        "--cells", type=_cells, default=registry.CELLS, help="names, with commas between"
-    )
-    verb.add_argument(
-        "--shapes", type=_shapes, default=registry.SHAPES, help="such as B32-T100-I32-H128,..."
-    )
+    _add_layers(verbs)
     verb = verbs.add_parser("options", help="each option of a layer, beside the plain layer")
     verb.set_defaults(run=_options)
-    _add_common(verb)
-    verb.add_argument(
-        "--options", type=_names, default=costs.NAMES, help="names, with commas between"
-    )
-    verb.add_argument("--shape", type=_shape, default=costs.SHAPE, help="B32-T100-I32-H128")
+    arguments.add_common(verb)
+    options = arguments.names("option", costs.NAMES)
+    verb.add_argument("--options", type=options, default=costs.NAMES, help="names, with commas")
+    heads = arguments.shape_with_heads
+    verb.add_argument("--shape", type=heads, default=costs.SHAPE, help="B32-T100-I32-H128")
     _add_cells(verbs)
+    _add_others(verbs)
     _add_papers(verbs.add_parser("papers", help="the tasks of the literature, beside their papers"))
     verb = verbs.add_parser("pages", help="write the recorded runs into a page of docs/")
     verb.set_defaults(run=_pages)
     verb.add_argument("which", nargs="?", choices=("performance", "papers"), default="performance")
-    verb.add_argument("--record", type=Path, help="default: results/options.jsonl, papers.jsonl")
-    verb.add_argument("--cells", type=Path, default=cells_report.RECORD, help="results/cells.jsonl")
+    verb.add_argument("--record", type=Path, help="of papers; default: results/papers.jsonl")
+    verb.add_argument("--results", type=Path, default=report.RESULTS, help="default: results/")
     verb.add_argument("--page", type=Path, help="default: docs/performance.md, docs/papers.md")
     verb.add_argument(
         "--speed", type=Path, default=cells_report.SPEED, help="holdfast/cells/speed.json"
@@ -175,13 +200,53 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_layers(verbs: Any) -> None:
+    verb = verbs.add_parser("layers", help="one layer over sequences, beside its peers")
+    verb.set_defaults(run=_layers)
+    arguments.add_common(verb)
+    arguments.add_record(verb, layers_report.RECORD.name)
+    verb.add_argument(
+        "--cells", type=arguments.cells, default=registry.CELLS, help="names, with commas between"
+    )
+    verb.add_argument("--grid", choices=tuple(registry.GRIDS), default="core", help="of shapes")
+    verb.add_argument("--shapes", type=arguments.shapes, help="such as B32-T100-I32-H128,...")
+    verb.add_argument(
+        "--settings", type=arguments.settings, help="plain, ragged, ...; every shape in each"
+    )
+    arguments.add_peers(verb, arguments.CONTENDERS, ",".join(layers.USUAL))
+
+
+def _add_others(verbs: Any) -> None:
+    verb = verbs.add_parser("stream", help="one step of one stream with a carried state")
+    verb.set_defaults(run=_stream)
+    arguments.add_common(verb)
+    arguments.add_record(verb, stream_report.RECORD.name)
+    shapes = arguments.shapes
+    verb.add_argument("--shapes", type=shapes, default=stream.SHAPES, help="B and T are 1")
+    arguments.add_peers(verb, tuple(stream.PEERS), "torch")
+    verb = verbs.add_parser("memory", help="peak memory of one training step")
+    verb.set_defaults(run=_memory)
+    verb.add_argument("--threads", type=arguments.positive, default=1, help="default: 1")
+    verb.add_argument("--json", type=Path, metavar="FILE", help="append the JSON line to a file")
+    arguments.add_record(verb, memory.RECORD.name)
+    verb.add_argument("--shapes", type=shapes, default=memory.SHAPES, help="B32-T100-...")
+    verb = verbs.add_parser("threads", help="the plain LSTM on one thread and on several")
+    verb.set_defaults(run=_threads)
+    arguments.add_common(verb)
+    arguments.add_record(verb, scaling.RECORD.name)
+    verb.add_argument("--shapes", type=shapes, default=scaling.USUAL, help="B32-T100-...")
+
+
 def _add_cells(verbs: Any) -> None:
     verb = verbs.add_parser("cells", help="each cell, beside lstm and beside its own eager loop")
-    verb.set_defaults(run=_cells_run)
-    _add_common(verb)
-    verb.add_argument("--shape", type=_one_shape, default=every.SHAPE, help="B32-T100-...")
+    verb.set_defaults(run=_cells)
+    arguments.add_common(verb)
+    shape = arguments.one_shape
+    verb.add_argument("--shape", type=shape, default=every.SHAPE, help="B32-T100-...")
     which = verb.add_mutually_exclusive_group()
-    which.add_argument("--only", type=_cells, metavar="NAMES", help="names, with commas between")
+    which.add_argument(
+        "--only", type=arguments.cells, metavar="NAMES", help="names, with commas between"
+    )
     which.add_argument(
         "--record",
         action="store_true",
@@ -191,10 +256,12 @@ def _add_cells(verbs: Any) -> None:
 
 def _add_papers(verb: argparse.ArgumentParser) -> None:
     verb.set_defaults(run=_papers)
-    verb.add_argument("names", nargs="*", type=_experiment, metavar="NAME", help="default: all")
+    one = arguments.experiment
+    verb.add_argument("names", nargs="*", type=one, metavar="NAME", help="default: all")
     verb.add_argument("--list", action="store_true", help="print the names, run nothing")
-    verb.add_argument("--seeds", type=_positive, help="default: each experiment's own number")
-    verb.add_argument("--threads", type=_positive, default=1, help="default: 1")
+    count = arguments.positive
+    verb.add_argument("--seeds", type=count, help="default: each experiment's own number")
+    verb.add_argument("--threads", type=count, default=1, help="default: 1")
     size = verb.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a moment of each, to see that it runs")
     size.add_argument(
@@ -205,67 +272,6 @@ def _add_papers(verb: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="append the lines of JSON to a file, by default results/papers.jsonl",
     )
-
-
-def _experiment(name: str) -> str:
-    if name not in catalogue.EXPERIMENTS:
-        raise argparse.ArgumentTypeError(
-            f"no experiment {name!r}; there are {', '.join(catalogue.EXPERIMENTS)}"
-        )
-    return name
-
-
-def _add_common(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--threads", type=_positive, help="default: as many as torch would take")
-    verb.add_argument("--json", type=Path, metavar="FILE", help="append the JSON line to a file")
-    verb.add_argument("--rounds", type=_positive, default=7, help="turns of each contender; >= 3")
-    verb.add_argument("--quick", action="store_true", help="short turns: a look, not a measurement")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {number}, expected at least 1")
-    return number
-
-
-def _cells(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    unknown = [name for name in names if name not in CELLS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no cell {unknown[0]!r}; there are {', '.join(CELLS)}")
-    return names
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    unknown = [name for name in names if name not in costs.NAMES]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"no option {unknown[0]!r}; there are {', '.join(costs.NAMES)}"
-        )
-    return names
-
-
-def _one_shape(text: str) -> Shape:
-    (shape, *more) = _shapes(text)
-    if more:
-        raise argparse.ArgumentTypeError(f"got {text}, expected one shape")
-    return shape
-
-
-def _shape(text: str) -> Shape:
-    shape = _one_shape(text)
-    if shape.H % peers.HEADS:
-        raise argparse.ArgumentTypeError(f"got H{shape.H}, expected a multiple of {peers.HEADS}")
-    return shape
-
-
-def _shapes(text: str) -> tuple[Shape, ...]:
-    try:
-        return tuple(map(registry.shape_named, text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

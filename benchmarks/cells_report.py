@@ -3,23 +3,28 @@ with each cell's time, which the package shows."""
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import LEAST, MOST, PLAIN, Refusal, Row
-from benchmarks.options_report import spread
 from benchmarks.registry import PASSES, Shape
-from benchmarks.report import duration, machine, versions
-from benchmarks.timing import Spread
+from benchmarks.report import (
+    RESULTS,
+    duration,
+    entry,
+    heading,
+    ratio,
+    ratio_text,
+    short,
+    spread,
+    threads_text,
+    times,
+)
 
-RECORD = Path(__file__).parent / "results" / "cells.jsonl"
+RECORD = RESULTS / "cells.jsonl"
 SPEED = Path(__file__).parent.parent / "holdfast" / "cells" / "speed.json"
-
-BEGIN = "<!-- cells, written by `python -m benchmarks pages` -->"
-END = "<!-- end of the cells -->"
 
 HEAD = (
     f"{'cell':18} {'products':>8} {'pass':16} {'ours':>8} {PLAIN:>8} {'eager':>8}  "
@@ -53,19 +58,9 @@ def record(
             refused.append({"cell": one.cell, "reason": one.reason})
         else:
             rows += map(_as_data, one)
-    content = {
-        "benchmark": "cells",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "threads": threads,
-        "shape": str(shape),
-        "options": options,
-        "limits": {"each": MOST, "speedup": LEAST},
-        "rows": rows,
-        "refused": refused,
-    }
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    limits = {"each": MOST, "speedup": LEAST}
+    more = {"shape": str(shape), "options": options, "limits": limits}
+    return entry("cells", threads, rows, refused, **more)
 
 
 def speeds(runs: Iterable[dict[str, Any]]) -> str:
@@ -75,23 +70,18 @@ def speeds(runs: Iterable[dict[str, Any]]) -> str:
     {'cells': {}}
     """
     content: dict[str, Any] = {}
-    times: dict[str, dict[str, float]] = {}
+    taken: dict[str, dict[str, float]] = {}
     for run in list(runs)[:1]:
         content = {key: run[key] for key in ("date", "threads", "shape")}
         content["cpu"] = run["machine"]["cpu"]
         for row in run["rows"]:
-            times.setdefault(row["cell"], {})[row["pass"]] = round(row["time"]["median"], 3)
-    return json.dumps(content | {"cells": times}, indent=1, ensure_ascii=False) + "\n"
+            taken.setdefault(row["cell"], {})[row["pass"]] = round(row["time"]["median"], 3)
+    return json.dumps(content | {"cells": taken}, indent=1, ensure_ascii=False) + "\n"
 
 
 def section(run: dict[str, Any]) -> Iterator[str]:
     """Lines of Markdown for one run: a table with a row for every cell."""
-    threads, machine, day = run["threads"], run["machine"], run["date"][:10]
-    versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch"))
-    yield f"### Cells, {threads} thread{'s' if threads > 1 else ''}"
-    yield ""
-    yield f"{run['shape']}, {run['options']['rounds']} rounds, {day}, on {machine['cpu']}"
-    yield f"({machine['llvm_cpu']}) with {machine['cores']} cores, {versions}."
+    yield from heading(f"Cells, {threads_text(run['threads'])}", run)
     yield ""
     yield (
         "| cell | gate-products | forward | by lstm | each product | eager ÷ ours "
@@ -109,45 +99,23 @@ def _line(forward: dict[str, Any], both: dict[str, Any]) -> str:
     shown = [f"`{forward['cell']}`", f"{forward['products']:.2f}"]
     for row in (forward, both):
         shown.append(duration(row["median_s"]))
-        shown += [_short(row[key]) for key in ("time", "each", "speedup")]
+        shown += [ratio_text(row[key]) for key in ("time", "each", "speedup")]
     beyond = [f"{row['pass']}: {', '.join(row['beyond'])}" for row in (forward, both)]
     shown.append("; ".join(one for one in beyond if not one.endswith(": ")))
     return f"| {' | '.join(shown)} |"
 
 
-def _short(ratio: dict[str, Any] | None) -> str:
-    if ratio is None:
-        return ""
-    low, high = ratio["interval"]
-    return f"{ratio['median']:.2f} [{low:.2f}..{high:.2f}]"
-
-
 def _as_data(row: Row) -> dict[str, Any]:
     return {
         "cell": row.cell,
-        "products": _round(row.products),
+        "products": short(row.products),
         "pass": row.which,
-        **_times("", row.ours),
-        **_times("plain_", row.plain),
-        **_times("eager_", row.eager),
-        "time": _ratio(row.time),
-        "each": None if row.each is None else _ratio(row.each),
-        "speedup": _ratio(row.speedup),
+        **times("", row.ours),
+        **times("plain_", row.plain),
+        **times("eager_", row.eager),
+        "time": ratio(row.time),
+        "each": None if row.each is None else ratio(row.each),
+        "speedup": ratio(row.speedup),
         "beyond": row.beyond,
         "calls": row.calls,
     }
-
-
-def _times(prefix: str, seconds: Spread) -> dict[str, Any]:
-    return {
-        f"{prefix}median_s": _round(seconds.median),
-        f"{prefix}spread_s": [_round(seconds.low), _round(seconds.high)],
-    }
-
-
-def _ratio(ratio: Spread) -> dict[str, Any]:
-    return {"median": _round(ratio.median), "interval": [_round(ratio.low), _round(ratio.high)]}
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.5g}")

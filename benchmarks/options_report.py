@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from benchmarks.options import Refusal, Row
-from benchmarks.registry import Shape
-from benchmarks.report import duration, machine, versions
-from benchmarks.timing import Spread
+from benchmarks.registry import PASSES, Shape
+from benchmarks.report import (
+    duration,
+    entry,
+    heading,
+    ratio,
+    ratio_text,
+    short,
+    spread,
+    threads_text,
+    times,
+)
 
 HEAD = (
     f"{'option':18} {'mode':10} {'pass':16} {'ours':>8} {'plain':>8}  {'cost':20} "
@@ -36,15 +43,6 @@ def lines(found: list[Row] | Refusal) -> Iterator[str]:
         )
 
 
-def spread(ratio: Spread) -> str:
-    """A ratio with its range over the rounds.
-
-    >>> spread(Spread(1.0, 0.5, 2.0))
-    '1.00 [0.50 .. 2.00]'
-    """
-    return f"{ratio.median:.2f} [{ratio.low:.2f} .. {ratio.high:.2f}]"
-
-
 def record(
     found: Iterable[list[Row] | Refusal], shape: Shape, threads: int, options: dict[str, Any]
 ) -> str:
@@ -56,18 +54,48 @@ def record(
             refused.append({"option": one.option.name, "reason": one.reason})
         else:
             rows += map(_as_data, one)
-    content = {
-        "benchmark": "options",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": versions(),
-        "threads": threads,
-        "shape": str(shape),
-        "options": options,
-        "rows": rows,
-        "refused": refused,
-    }
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    return entry("options", threads, rows, refused, shape=str(shape), options=options)
+
+
+def section(run: dict[str, Any]) -> Iterator[str]:
+    """Lines of Markdown for a run over the options: a table with a row for each."""
+    yield from heading(threads_text(run["threads"]), run)
+    yield f"Plain layer: {_plain(run)}."
+    yield ""
+    yield "| option | mode | cost, forward | f+b | limit | | beside | peer ÷ ours, forward | f+b |"
+    yield "|---|---|---:|---:|---:|---|---|---:|---:|"
+    for name in dict.fromkeys(row["option"] for row in run["rows"]):
+        rows = {row["pass"]: row for row in run["rows"] if row["option"] == name}
+        yield _line(*(rows[which] for which in PASSES))
+    for refused in run["refused"]:
+        yield f"\n{refused['option']} was not measured: {refused['reason']}."
+
+
+def _plain(run: dict[str, Any]) -> str:
+    """The plain layer's time in both passes, beside the first option that it is compared with."""
+    medians = {}
+    for row in run["rows"]:
+        if row["plain_layers"] == 1:
+            medians.setdefault(row["pass"], duration(row["plain_median_s"]))
+    return ", ".join(f"{which} {time}" for which, time in medians.items())
+
+
+def _line(forward: dict[str, Any], both: dict[str, Any]) -> str:
+    above = [row["pass"] for row in (forward, both) if row["verdict"] == "above"]
+    limit = forward["limit"]
+    verdict = "" if limit is None else f"above ({', '.join(above)})" if above else "within"
+    cells = (
+        f"`{forward['option']}`",
+        forward["mode"],
+        ratio_text(forward["cost"]),
+        ratio_text(both["cost"]),
+        "" if limit is None else f"{limit:.2f}",
+        verdict,
+        forward["peer"],
+        ratio_text(forward["peer_ratio"]),
+        ratio_text(both["peer_ratio"]),
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _as_data(row: Row) -> dict[str, Any]:
@@ -79,30 +107,15 @@ def _as_data(row: Row) -> dict[str, Any]:
         "pass": row.which,
         "mode": option.mode,
         "plain_layers": option.layers,
-        "share": _short(row.share),
-        **_times("", row.ours),
-        **_times("plain_", row.plain),
-        "cost": _ratio(row.cost),
+        "share": short(row.share),
+        **times("", row.ours),
+        **times("plain_", row.plain),
+        "cost": ratio(row.cost),
         "limit": option.limit,
         "verdict": row.verdict,
         "peer": option.beside,
-        **_times("peer_", row.peer),
-        "peer_ratio": _ratio(row.peer_ratio),
+        **times("peer_", row.peer),
+        "peer_ratio": ratio(row.peer_ratio),
         "calls": row.calls,
         "note": row.note,
     }
-
-
-def _times(prefix: str, seconds: Spread) -> dict[str, Any]:
-    return {
-        f"{prefix}median_s": _short(seconds.median),
-        f"{prefix}spread_s": [_short(seconds.low), _short(seconds.high)],
-    }
-
-
-def _ratio(ratio: Spread) -> dict[str, Any]:
-    return {"median": _short(ratio.median), "interval": [_short(ratio.low), _short(ratio.high)]}
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")

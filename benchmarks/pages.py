@@ -1,16 +1,23 @@
-"""Recorded runs as a part of a page: `python -m benchmarks pages` writes it anew."""
+"""Recorded runs as parts of a page: `python -m benchmarks pages` writes them anew."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registry import PASSES
-from benchmarks.report import duration
+from benchmarks import (
+    cells_report,
+    layers_report,
+    memory,
+    options_report,
+    roofline,
+    scaling,
+    stream_report,
+    summary,
+)
+from benchmarks.report import newest, runs
 
-RECORD = Path(__file__).parent / "results" / "options.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 BEGIN = "<!-- written by `python -m benchmarks pages` -->"
@@ -18,34 +25,69 @@ END = "<!-- end of what is written -->"
 
 NOTHING = "No run is recorded yet.\n"
 
+FILES = ("layers", "cells", "options", "variants", "stream", "memory", "threads")
+"""Recorded runs, as `NAME.jsonl` in the folder of results."""
 
-def newest(path: Path) -> list[dict[str, Any]]:
-    """The last run of each number of threads, one thread first; none without a file.
+Section = Callable[[dict[str, Any]], Iterator[str]]
 
-    >>> newest(Path("no such file"))
-    []
+
+def marks(name: str) -> tuple[str, str]:
+    """The lines between which a part stands.
+
+    >>> marks("cells")[1]
+    '<!-- end of cells -->'
     """
-    if not path.exists():
-        return []
-    runs = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    last = {run["threads"]: run for run in runs}
-    return [last[threads] for threads in sorted(last)]
+    return f"<!-- {name}, written by `python -m benchmarks pages` -->", f"<!-- end of {name} -->"
 
 
-def render(
-    runs: Iterable[dict[str, Any]],
-    section: Callable[[dict[str, Any]], Iterator[str]] | None = None,
-) -> str:
+def render(found: Iterable[dict[str, Any]], section: Section) -> str:
     """Runs as Markdown: for each what `section` says of it.
 
-    >>> render([])
+    >>> render([], options_report.section)
     'No run is recorded yet.\\n'
-
-    Arguments:
-        section: lines of one run; those of `options` where None.
     """
-    parts = ["\n".join((section or options_section)(run)) + "\n" for run in runs]
+    parts = ["\n".join(section(run)) + "\n" for run in found]
     return "\n".join(parts) or NOTHING
+
+
+def _newest(name: str, section: Section) -> Callable[[Path], str]:
+    return lambda folder: render(newest(folder / f"{name}.jsonl"), section)
+
+
+def _summary(folder: Path) -> str:
+    every: Mapping[str, Any] = {name: runs(folder / f"{name}.jsonl") for name in FILES}
+    return "\n".join(summary.table(summary.Records(**every))) + "\n"
+
+
+def _layers(folder: Path) -> str:
+    text = "\n".join(layers_report.sections(runs(folder / "layers.jsonl")))
+    return f"{text.rstrip()}\n" if text else NOTHING
+
+
+def _roofline(folder: Path) -> str:
+    if not roofline.ceilings(runs(folder / "layers.jsonl")):
+        return NOTHING
+    return f"![What was reached under the roofs of this machine]({roofline.PICTURE.name})\n"
+
+
+PARTS: dict[str, Callable[[Path], str]] = {
+    "summary": _summary,
+    "roofline": _roofline,
+    "layers": _layers,
+    "stream": _newest("stream", stream_report.section),
+    "memory": _newest("memory", memory.section),
+    "threads": _newest("threads", scaling.section),
+    "options": _newest("options", options_report.section),
+    "cells": _newest("cells", cells_report.section),
+}
+"""Parts of the page by name: each a text from the folder of results."""
+
+
+def write_all(page: Path, folder: Path) -> None:
+    """Every part of the page, and the picture beside it."""
+    for name, part in PARTS.items():
+        write(page, part(folder), *marks(name))
+    roofline.draw(runs(folder / "layers.jsonl"), page.parent / roofline.PICTURE.name)
 
 
 def write(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
@@ -61,54 +103,3 @@ def written(page: Path, begin: str = BEGIN, end: str = END) -> str:
     """The text between two marks of a page."""
     rest = page.read_text(encoding="utf-8").partition(begin + "\n\n")[2]
     return rest.partition("\n" + end)[0]
-
-
-def options_section(run: dict[str, Any]) -> Iterator[str]:
-    """Lines of Markdown for a run over the options: a table with a row for each."""
-    threads, machine, day = run["threads"], run["machine"], run["date"][:10]
-    versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch"))
-    yield f"### {threads} thread{'s' if threads > 1 else ''}"
-    yield ""
-    yield f"{run['shape']}, {run['options']['rounds']} rounds, {day}, on {machine['cpu']}"
-    yield f"({machine['llvm_cpu']}) with {machine['cores']} cores, {versions}."
-    yield f"Plain layer: {_plain(run)}."
-    yield ""
-    yield "| option | mode | cost, forward | f+b | limit | | beside | peer ÷ ours, forward | f+b |"
-    yield "|---|---|---:|---:|---:|---|---|---:|---:|"
-    for name in dict.fromkeys(row["option"] for row in run["rows"]):
-        rows = {row["pass"]: row for row in run["rows"] if row["option"] == name}
-        yield _line(*(rows[which] for which in PASSES))
-    for refused in run["refused"]:
-        yield f"\n{refused['option']} was not measured: {refused['reason']}."
-
-
-def _plain(run: dict[str, Any]) -> str:
-    """The plain layer's time in both passes, beside the first option that it is compared with."""
-    medians = {}
-    for row in run["rows"]:
-        if row["plain_layers"] == 1:
-            medians.setdefault(row["pass"], duration(row["plain_median_s"]))
-    return ", ".join(f"{which} {time}" for which, time in medians.items())
-
-
-def _line(forward: dict[str, Any], both: dict[str, Any]) -> str:
-    above = [row["pass"] for row in (forward, both) if row["verdict"] == "above"]
-    limit = forward["limit"]
-    verdict = "" if limit is None else f"above ({', '.join(above)})" if above else "within"
-    cells = (
-        f"`{forward['option']}`",
-        forward["mode"],
-        _ratio(forward["cost"]),
-        _ratio(both["cost"]),
-        "" if limit is None else f"{limit:.2f}",
-        verdict,
-        forward["peer"],
-        _ratio(forward["peer_ratio"]),
-        _ratio(both["peer_ratio"]),
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def _ratio(ratio: dict[str, Any]) -> str:
-    low, high = ratio["interval"]
-    return f"{ratio['median']:.2f} [{low:.2f}..{high:.2f}]"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from holdfast.compiler.cell import Cell
-
 
 class Shape(NamedTuple):
     """Rows of the batch, steps, inputs and units; its text is its name.
@@ -37,6 +35,33 @@ SHAPES: tuple[Shape, ...] = (
 )
 """The grid: from one step of one row to batches whose weights leave the caches."""
 
+
+class Point(NamedTuple):
+    """A shape with the setting in which it is measured, and where it comes from."""
+
+    shape: Shape
+    setting: str = "plain"
+    source: str = ""
+
+
+_FLASHRNN = "FlashRNN's grid"
+
+GRIDS: dict[str, tuple[Point, ...]] = {
+    "core": tuple(map(Point, SHAPES)),
+    "wide": (
+        Point(Shape(2, 256, 768, 768), source=_FLASHRNN),
+        Point(Shape(16, 256, 768, 768), source=_FLASHRNN),
+        Point(Shape(64, 256, 768, 768), source=_FLASHRNN),
+        Point(Shape(128, 50, 1024, 1024), source="as in GNMT"),
+        Point(Shape(32, 200, 800, 800), "bidirectional", "as in DeepSpeech 2"),
+        Point(Shape(64, 168, 40, 40), "layers", "as in DeepAR"),
+        Point(Shape(7, 33, 3, 50), source="odd sizes"),
+        Point(Shape(32, 1, 32, 128), source="one step"),
+    ),
+    "large": (Point(Shape(256, 256, 768, 768), source=_FLASHRNN),),
+}
+"""Points by the name of their grid. What stands in `large` takes half a minute a round."""
+
 CELLS: tuple[str, ...] = ("lstm", "gru", "peephole", "coupled")
 """Cells of the grid: two that PyTorch has, two that it lacks."""
 
@@ -57,16 +82,3 @@ def shape_named(name: str) -> Shape:
         grid = ", ".join(map(str, SHAPES))
         raise ValueError(f"{name!r} is no shape; write it as B32-T100-I32-H128 (the grid: {grid})")
     return Shape(*map(int, found.groups()))
-
-
-def operations(cell: Cell, shape: Shape, which: str) -> int:
-    """Floating-point operations of the matrix products of one call, the only ones counted.
-
-    The backward pass has the gradients of W and R and that of h; the input's is not asked for.
-    """
-    x_columns = sum(acc.x for acc in cell.accumulators) * shape.H
-    h_columns = sum(acc.h for acc in cell.accumulators) * shape.H
-    products = x_columns * shape.I + h_columns * shape.H
-    if which == "forward+backward":
-        products += products + h_columns * shape.H
-    return 2 * shape.B * shape.T * products

@@ -1,12 +1,13 @@
-"""What a run leaves: a table for people, then one line of JSON for programs."""
+"""What every run leaves: its machine, figures as text, one line of JSON, and how to read it."""
 
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ import numpy as np
 import torch
 
 import holdfast
-from benchmarks.layers import Refusal, Row
 from benchmarks.timing import Spread
 from holdfast.compiler.emit.target import host
 
-HEAD = (
-    f"{'cell':9} {'shape':20} {'pass':16} {'contender':10} {'median':>10} "
-    f"{'low .. high':>23} {'GFLOP/s':>8}  time as a multiple of ours"
-)
+RESULTS = Path(__file__).parent / "results"
+"""Where recorded runs are: a file for each verb, a run a line."""
+
+RIVALS = ("onnxruntime", "jax", "keras")
+"""Libraries beside which layers are measured where they are installed."""
 
 
 def machine() -> dict[str, Any]:
@@ -49,23 +50,20 @@ def versions() -> dict[str, str]:
     }
 
 
-def lines(found: list[Row] | Refusal) -> Iterator[str]:
-    """Lines of the table."""
-    if isinstance(found, Refusal):
-        yield f"{found.cell:9} {found.shape!s:20} REFUSED: {found.reason}"
-        return
-    ratios = next((row.ratios for row in found if row.contender == "ours"), {})
-    for row in found:
-        seconds = row.seconds
-        spread = f"{duration(seconds.low)} .. {duration(seconds.high)}"
-        ratio = ratios.get(row.contender)
-        verdict = "" if ratio is None else _verdict(ratio)
-        note = f" ({row.note})" if row.note else ""
-        line = (
-            f"{row.cell:9} {row.shape!s:20} {row.which:16} {row.contender:10} "
-            f"{duration(seconds.median):>10} {spread:>23} {row.gflops:8.1f}  {verdict}{note}"
-        )
-        yield line.rstrip()
+def rivals(names: Iterable[str]) -> dict[str, str]:
+    """Versions of the libraries of some contenders, where they are installed.
+
+    >>> rivals(["torch"])
+    {}
+    """
+    found = {}
+    for name in names:
+        if name in RIVALS:
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return found
 
 
 def duration(seconds: float) -> str:
@@ -81,22 +79,64 @@ def duration(seconds: float) -> str:
     return f"{value:.{max(0, 3 - len(str(int(value))))}f} {unit}"
 
 
-def record(found: Iterable[list[Row] | Refusal], threads: int, options: dict[str, Any]) -> str:
-    """The run as one line of JSON."""
-    rows: list[dict[str, Any]] = []
-    refused: list[dict[str, str]] = []
-    for one in found:
-        if isinstance(one, Refusal):
-            refused.append({"cell": one.cell, "shape": str(one.shape), "reason": one.reason})
-        else:
-            rows += map(_as_data, one)
+def spread(ratio: Spread) -> str:
+    """A ratio with its range over the rounds.
+
+    >>> spread(Spread(1.0, 0.5, 2.0))
+    '1.00 [0.50 .. 2.00]'
+    """
+    return f"{ratio.median:.2f} [{ratio.low:.2f} .. {ratio.high:.2f}]"
+
+
+def short(value: float) -> float:
+    """Five figures.
+
+    >>> short(0.123456789)
+    0.12346
+    """
+    return float(f"{value:.5g}")
+
+
+def times(prefix: str, seconds: Spread) -> dict[str, Any]:
+    """Seconds as data, under two keys with a prefix."""
+    return {
+        f"{prefix}median_s": short(seconds.median),
+        f"{prefix}spread_s": [short(seconds.low), short(seconds.high)],
+    }
+
+
+def ratio(value: Spread) -> dict[str, Any]:
+    """A ratio as data."""
+    return {"median": short(value.median), "interval": [short(value.low), short(value.high)]}
+
+
+def ratio_text(value: Mapping[str, Any] | None) -> str:
+    """A ratio from data, for a table of a page.
+
+    >>> ratio_text({"median": 1.5, "interval": [1, 2]})
+    '1.50 [1.00..2.00]'
+    """
+    if value is None:
+        return ""
+    low, high = value["interval"]
+    return f"{value['median']:.2f} [{low:.2f}..{high:.2f}]"
+
+
+def entry(
+    benchmark: str, threads: int, rows: list[dict[str, Any]], refused: Any, **more: Any
+) -> str:
+    """A run as one line of JSON.
+
+    Arguments:
+        more: what else the benchmark tells, before the rows.
+    """
     content = {
-        "benchmark": "layers",
+        "benchmark": benchmark,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
         "threads": threads,
-        "options": options,
+        **more,
         "rows": rows,
         "refused": refused,
     }
@@ -110,35 +150,52 @@ def append(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
-def _as_data(row: Row) -> dict[str, Any]:
-    return {
-        "cell": row.cell,
-        "shape": str(row.shape),
-        "pass": row.which,
-        "contender": row.contender,
-        "median_s": _short(row.seconds.median),
-        "spread_s": [_short(row.seconds.low), _short(row.seconds.high)],
-        "gflops": round(row.gflops, 2),
-        "calls": row.calls,
-        "rounds": row.rounds,
-        "note": row.note,
-        "ratios": {
-            name: {
-                "median": _short(ratio.median),
-                "interval": [_short(ratio.low), _short(ratio.high)],
-            }
-            for name, ratio in row.ratios.items()
-        },
-    }
+def runs(path: Path) -> list[dict[str, Any]]:
+    """All runs of a file, the oldest first; none without a file.
+
+    >>> runs(Path("no such file"))
+    []
+    """
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")
+def newest(path: Path) -> list[dict[str, Any]]:
+    """The last run of each number of threads, one thread first; none without a file.
+
+    >>> newest(Path("no such file"))
+    []
+    """
+    last = {run["threads"]: run for run in runs(path)}
+    return [last[threads] for threads in sorted(last)]
 
 
-def _verdict(ratio: Spread) -> str:
-    text = f"{ratio.median:.2f} [{ratio.low:.2f} .. {ratio.high:.2f}]"
-    return f"{text} ours is slower" if ratio.median < 1 else text
+def heading(title: str, run: Mapping[str, Any]) -> Iterator[str]:
+    """Lines of Markdown that begin the part of a run over one shape."""
+    yield f"### {title}"
+    yield ""
+    yield f"{run['shape']}, {run['options']['rounds']} rounds, {about(run)}"
+
+
+def about(run: Mapping[str, Any]) -> str:
+    """Day, machine and versions of a run."""
+    machine, day = run["machine"], run["date"][:10]
+    named = {name: run["versions"][name] for name in ("python", "torch")}
+    named |= run.get("rivals", {})
+    return (
+        f"{day}, on {machine['cpu']}\n({machine['llvm_cpu']}) with {machine['cores']} cores, "
+        f"{', '.join(f'{name} {version}' for name, version in named.items())}."
+    )
+
+
+def threads_text(threads: int) -> str:
+    """A number of threads in words.
+
+    >>> threads_text(1), threads_text(2)
+    ('1 thread', '2 threads')
+    """
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def _cpu_name() -> str:

@@ -43,6 +43,8 @@ class Timing:
     rounds: dict[int, float]
     calls: int
     """Calls of each round."""
+    cores: float = 1.0
+    """Processor time by time on the clock, over all turns: how many cores were really used."""
 
     @property
     def seconds(self) -> Spread:
@@ -71,6 +73,7 @@ def alternate(calls: Mapping[str, Call], rounds: int, seconds: float) -> dict[st
     counts: dict[str, int] = {}
     turns: dict[str, set[int]] = {}
     found: dict[str, dict[int, float]] = {name: {} for name in calls}
+    used = dict.fromkeys(calls, (0.0, 0.0))
     with _no_collection():
         for name, call in calls.items():
             counts[name], single = calibrate(call, seconds)
@@ -80,8 +83,14 @@ def alternate(calls: Mapping[str, Call], rounds: int, seconds: float) -> dict[st
             order = list(calls)[:: 1 if number % 2 == 0 else -1]
             for name in order:
                 if number in turns[name]:
+                    before = time.process_time()
                     found[name][number] = _batch(calls[name], counts[name])
-    return {name: Timing(found[name], counts[name]) for name in calls}
+                    spent, passed = used[name]
+                    passed += found[name][number] * counts[name]
+                    used[name] = spent + time.process_time() - before, passed
+    return {
+        name: Timing(found[name], counts[name], used[name][0] / used[name][1]) for name in calls
+    }
 
 
 def calibrate(call: Call, seconds: float) -> tuple[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.papers import counting as counting
 from benchmarks.papers import gers as gers
 from benchmarks.papers import hochreiter as hochreiter
 from benchmarks.papers import memory as memory

@@ -1,9 +1,8 @@
-"""Forgetting, counting and timing: Gers, Schmidhuber, Cummins and Schraudolph, 2000 to 2002."""
+"""Forgetting and timing: Gers, Schmidhuber, Cummins and Schraudolph, 2000 to 2002."""
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,14 +11,11 @@ from torch import Tensor, nn
 
 from benchmarks.papers.network import Model, Network, biases
 from benchmarks.papers.registry import Row, Settings, experiment
-from benchmarks.papers.training import Paper, Task, Tested, run, train
+from benchmarks.papers.training import Paper, Task, Tested, run
 from holdfast import cell, sigmoid
 from holdfast.data import classic
 
 SEEDS = 5
-
-OPEN = 15.0
-"""Bias of the forget gate of a counter: in float32 it is 1 but for 3e-7."""
 
 ALLOWED = 0.49
 """The largest error with which an output still counts as right."""
@@ -102,64 +98,6 @@ def continual_reber(settings: Settings) -> Iterator[Row]:
     )
     for model, paper in models:
         yield run(task, model, settings, SEEDS, paper, note)
-
-
-def _largest(network: Network, letters: int, most: int) -> int:
-    """The largest n up to which every string is right, among 1 to `most`."""
-    for start in range(1, most + 1, 100):
-        batch = classic.counting(range(start, min(start + 100, most + 1)), letters)
-        wrong = (every_step(network, batch)[1] >= 0.5).nonzero().flatten()
-        if len(wrong):
-            return start + int(wrong[0]) - 1
-    return most
-
-
-def _counting(
-    letters: int, model: Model, settings: Settings, updates: int, most: int, paper: Paper, want: int
-) -> Row:
-    name = "".join(f"{letter}^n" for letter in "abc"[:letters])
-    task = Task(
-        f"{name}, trained on n <= 10",
-        letters + 1,
-        letters + 1,
-        lambda batch, generator: classic.counting(range(1, 11), letters),
-        every_step,
-        lambda seed: lambda network, seen, errors: False,
-        updates * model.batch,
-    )
-    found = []
-    for seed in settings.range(SEEDS):
-        _, network = train(task, model, seed, settings.quick)
-        with torch.inference_mode():
-            found.append(_largest(network, letters, 12 if settings.quick else most))
-    return Row(
-        task.name,
-        str(model),
-        len(found),
-        solved=sum(n >= 10 for n in found),
-        measure=f"right up to n (tried to {most})",
-        values=tuple(map(float, found)),
-        published=paper.text,
-        reached=max(found) >= want,
-        note=f"after {task.budget:,} sequences; solved: all of n <= 10; each seed's largest n: "
-        f"{', '.join(map(str, sorted(found)))}; median {statistics.median(found):g}",
-    )
-
-
-@experiment("counting", "Counting languages (2001)")
-def counting(settings: Settings) -> Iterator[Row]:
-    """Strings far longer than those of the training."""
-    options: Any = {"direct": True, "falling": True}
-    for letters, want, paper in (
-        (2, 1000, Paper("best n = 1000, mean 118 [K?]")),
-        (3, 52, Paper("best n = 52, mean 28 [K?]")),
-    ):
-        for cell_, hidden in ((timing, letters - 1), ("peephole", letters)):
-            begin = biases(0.1, f=OPEN) if cell_ == "peephole" else biases(0.1, f=OPEN, i=3.0)
-            model = Model(cell_, hidden, 0.02, 10, **begin, **options)
-            yield _counting(letters, model, settings, 2000, 1200, paper, want)
-    model = Model("rnn", 4, 0.01, 10, **options)
-    yield _counting(2, model, settings, 2000, 1200, Paper(""), 1000)
 
 
 def _timed(name: str, draw: Any, loss: Any, allowed: float, budget: int) -> Task:

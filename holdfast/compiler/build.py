@@ -21,10 +21,13 @@ from holdfast.compiler import cache as disk
 from holdfast.compiler import threads
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
+from holdfast.compiler.emit.llvm_digest import emit_digest
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_noise import DRAW, emit_draw
 from holdfast.compiler.emit.llvm_outer import SLOTS, emit_outer, outer_tile
 from holdfast.compiler.emit.llvm_pack import PACKERS, emit_packers
+from holdfast.compiler.emit.llvm_program import emit_program
+from holdfast.compiler.emit.llvm_team import ARRIVE, AWAIT, emit_team
 from holdfast.compiler.emit.target import Target, host, machine
 from holdfast.compiler.plan import Plan, plan
 from holdfast.errors import BuildError
@@ -34,13 +37,16 @@ STAGES = ("cell", "graph", "backward", "plan", "llvm", "asm")
 
 _lock = threading.RLock()
 _kernels: dict[tuple[object, ...], Kernel] = {}
+_engines: list[llvm.ExecutionEngine] = []
+"""Those that functions without an owner live in."""
 
 
 @dataclass(eq=False)
 class Kernel:
     """Machine code for one pass over sequences, callable with raw pointers and sizes.
 
-    slots: names of the arguments in order. tile: how the packed weights must be cut.
+    slots: names of the arguments in order. tile: how the packed weights must be cut. address: of
+    `part`, for programs that call it.
     """
 
     slots: tuple[str, ...]
@@ -52,6 +58,7 @@ class Kernel:
         pointer = ctypes.POINTER(ctypes.c_int64)
         whole = self._engine.get_function_address("whole")
         part = self._engine.get_function_address("part")
+        self.address = part
         self._whole = ctypes.CFUNCTYPE(None, pointer)(whole)
         kinds = (pointer, ctypes.c_int64, ctypes.c_int64)
         self._part = ctypes.CFUNCTYPE(None, *kinds)(part)
@@ -144,6 +151,34 @@ def packer(dtype: torch.dtype) -> Packer:
 
 
 @cache
+def digester() -> Callable[[int, int], int]:
+    """The function that digests memory; see `emit.llvm_digest.emit_digest`.
+
+    It takes the address of an array of an address and a number of bytes for each part, and how many
+    parts there are.
+    """
+    target = host()
+    key = _digest("digest", target.key)
+    with _lock:
+        engine = _engine(key, lambda: emit_digest(target), "digest")
+    _engines.append(engine)
+    kinds = (ctypes.c_int64, ctypes.c_int64)
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *kinds)(engine.get_function_address("digest"))
+
+
+@cache
+def runner() -> Callable[[int, int, int, int], None]:
+    """The function that runs programs; see `emit.llvm_program.emit_program`."""
+    target = host()
+    key = _digest("program", target.key)
+    with _lock:
+        engine = _engine(key, lambda: emit_program(target), "run")
+    _engines.append(engine)
+    kinds = [ctypes.c_int64] * 4
+    return ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("run"))
+
+
+@cache
 def drawer(dtype: torch.dtype) -> Callable[..., None]:
     """The function that draws masks in one format; see `emit.llvm_noise.DRAW`."""
     form = emit.FORMATS[dtype]
@@ -177,6 +212,17 @@ def multiplier(order: str, dtype: torch.dtype) -> Kernel:
     return Kernel((*SLOTS, "threads"), outer_tile(form, target), engine)
 
 
+@cache
+def team() -> llvm.ExecutionEngine:
+    """How the threads of a kernel wait for each other, made known to LLVM."""
+    threads.pool()
+    target = host()
+    engine = _engine(_digest("team", target.key), lambda: emit_team(target), ARRIVE)
+    for name in (ARRIVE, AWAIT):
+        llvm.add_symbol(name, engine.get_function_address(name))
+    return engine
+
+
 def _build(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:
     layout = planned(cell, bool(sizes.projection))
     form = emit.FORMATS[dtype]
@@ -198,6 +244,8 @@ def _digest(*parts: str) -> str:
 
 def _engine(key: str, text: Callable[[], str], entry: str) -> llvm.ExecutionEngine:
     """Machine code with the function `entry`: from disk, or emitted and assembled now."""
+    if entry != ARRIVE:
+        team()
     code = disk.read(key)
     engine = _load(code, entry) if code else None
     if engine is None:

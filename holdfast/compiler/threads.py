@@ -19,8 +19,17 @@ import torch
 SYMBOLS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 """What a kernel's `whole` refers to."""
 
-_WORTH = 1_000_000
-"""Floating-point operations below which a second thread costs more than it brings."""
+_WORTH = 2_000_000
+"""Floating-point operations for each thread, below which another one costs more than it brings."""
+
+_MEETING = 15_000
+"""Floating-point operations that could be done while threads meet, for each of them."""
+
+_LEAST_ROWS = 2.5
+"""Rows whose product takes as long as that of one, which has too few sums at a time."""
+
+_GAIN = 1.05
+"""How much faster sharing units must be, as what holds up one thread then holds up all."""
 
 
 @cache
@@ -35,6 +44,7 @@ def pool() -> str:
         address = _unreachable() if library is None else _address(library, name)
         llvm.add_symbol(name, address)
     llvm.add_symbol("holdfast_yield", _yield())
+    llvm.add_symbol("holdfast_call", _call())
     return "python" if library is None else "openmp"
 
 
@@ -50,18 +60,30 @@ class Team:
 def team(rows: int, blocks: int, steps: int, step_operations: int) -> Team:
     """The threads for a call: at most `torch.get_num_threads()`, no more than there is work for.
 
-    Sharing units is for few rows and long steps only, and for threads that surely run at the same
-    time.
+    Threads share the rows, without a word to each other, or the units of few rows, if they surely
+    run at the same time. Which is faster follows from how long a step of so many rows takes,
+    roughly, and what it costs to meet after it.
+
+    >>> team(rows=1, blocks=1, steps=1, step_operations=1000)
+    Team(count=1, by_block=False)
 
     Arguments:
         rows: rows of the batch. blocks: blocks of units. steps: T.
         step_operations: floating-point operations of one time step.
     """
     most = shared(steps * step_operations)
-    few = rows < 2 * most and blocks >= most
-    if most > 1 and few and step_operations >= _WORTH and pool() == "openmp":
-        return Team(most, by_block=True)
-    return Team(max(1, min(most, rows)))
+    count = max(1, min(most, rows))
+    if most == 1 or blocks < 2 or rows >= 3 * most or pool() != "openmp":
+        return Team(count)
+
+    def together(number: int) -> float:
+        """How long a step takes that so many threads share, in rows."""
+        units = -(-blocks // number) / blocks
+        return units * max(_LEAST_ROWS, rows) + number * _MEETING * rows / step_operations
+
+    best = min(range(2, min(most, blocks) + 1), key=together)
+    apart = max(_LEAST_ROWS, -(-rows // count))
+    return Team(best, by_block=True) if _GAIN * together(best) < apart else Team(count)
 
 
 def shared(operations: int) -> int:
@@ -99,6 +121,13 @@ def _yield() -> int:
     library = ctypes.CDLL("kernel32" if sys.platform == "win32" else None)
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
     return _address(library, name)
+
+
+def _call() -> int:
+    """Where the operating system is asked to put a thread to sleep; see `emit.llvm_team`."""
+    if sys.platform != "linux":
+        return _unreachable()
+    return _address(ctypes.CDLL(None), "syscall")
 
 
 def _unreachable() -> int:

@@ -141,7 +141,7 @@ class _Backward:
         self.d_bias = x.new_zeros(count, bias_count(cell), padded)
         self.d_units = x.new_zeros(count, len(cell.weights), padded)
         self.zeros = x.new_zeros(1, max(padded, sizes.output))
-        buffers: Buffers = dict(pack_backward(cell, chosen.parameters, x, sizes, chosen.tile))
+        buffers: Buffers = dict(passes.packed(call, chosen, pack_backward))
         sweeps = chosen.plan.backward_sweeps
         if not sweeps.single:
             buffers["kept"] = x.new_empty(batch, kept_width(sweeps, chosen.tile))

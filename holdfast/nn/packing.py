@@ -13,6 +13,10 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm import output_tile
 from holdfast.compiler.emit.llvm_forward import inner_tile
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
+from holdfast.nn.narrow import narrowed
+
+_ANYTHING = torch.zeros(1, device="cpu")
+"""Where kernels would find what a cell does not have."""
 
 
 @cache
@@ -82,7 +86,7 @@ def pack_forward(
     """W, R, biases and per-unit weights by the names of a forward kernel's slots."""
     pack, hidden = packer(x.dtype), sizes.hidden
     from_x = sum(acc.x for acc in cell.accumulators)
-    packed = {"weights_x": x}
+    packed = {"weights_x": _ANYTHING}
     if from_x:
         packed["weights_x"] = pack.gates(parameters["weight_ih"], from_x, cut)
     packed["weights_h"] = packed["weights_x"]
@@ -99,7 +103,7 @@ def pack_forward(
     packed["units"] = pack_units(cell, parameters, x, cut)
     if sizes.projection:
         packed["weights_r"] = pack.gates(parameters["weight_hr"], 1, output_tile(cut, sizes))
-    return packed
+    return packed | narrowed(packed, sizes.narrow) if sizes.narrow else packed
 
 
 def pack_backward(
@@ -107,7 +111,7 @@ def pack_backward(
 ) -> dict[str, Tensor]:
     """R and per-unit weights by the names of a backward kernel's slots."""
     pack, hidden = packer(x.dtype), sizes.hidden
-    packed = {"units": pack_units(cell, parameters, x, cut), "weights_h": x}
+    packed = {"units": pack_units(cell, parameters, x, cut), "weights_h": _ANYTHING}
     recurrent = parameters.get("weight_hh")
     if recurrent is not None:
         for name, _, position in inner(cell):
@@ -147,7 +151,7 @@ def dense(weight: Tensor, hidden_size: int) -> Tensor:
 def pack_units(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, cut: Tile) -> Tensor:
     """Per-unit weights `[count, padded]`; anything at all where a cell has none."""
     if not cell.weights:
-        return x
+        return _ANYTHING
     weights = torch.stack([parameters[name] for name in cell.weights])
     return packer(x.dtype).rows(weights, Tile(cut.lanes, cut.padded // cut.lanes, 1, 1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -16,10 +16,12 @@ from holdfast.compiler.emit.llvm_ahead import AHEAD
 from holdfast.compiler.emit.llvm_forward import STORING
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
+from holdfast.compiler.emit.llvm_team import COUNTER
 from holdfast.compiler.emit.target import host
 from holdfast.compiler.noise import Noise, limits
 from holdfast.compiler.plan import Plan
 from holdfast.nn.drawing import draw
+from holdfast.nn.kept import keep
 from holdfast.nn.layout import Layout
 from holdfast.nn.packing import dense, pack_forward, shapes
 
@@ -31,6 +33,7 @@ _LONG = 4
 
 Buffers = dict[str, "Tensor | int"]
 """What a kernel gets, by the names of its slots."""
+Pack = Callable[[Cell, Mapping[str, Tensor], Tensor, Sizes, Tile], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,8 @@ class Call:
     starts: Sequence[Tensor] = ()
     """What rows that begin anew within the sequence begin with, `[H]` for h and each state."""
     noise: Noise | None = None
+    narrow: str = ""
+    """How W and R are stored: one of `llvm_products.BITS`, or as the input."""
 
     def sorted(self) -> list[Tensor]:
         """The first h and the first states in the kernel's order."""
@@ -63,8 +68,6 @@ class Chosen:
     plan: Plan
     sizes: Sizes
     kernel: Kernel
-    parameters: Mapping[str, Tensor]
-    """Those of the call; a block-diagonal R that the kernel cannot cut is made dense."""
 
     @property
     def tile(self) -> Tile:
@@ -125,7 +128,8 @@ def _sizes(call: Call) -> Sizes:
     width = 0 if projection is None else projection.shape[0]
     columns = output if recurrent is None else max(1, recurrent.shape[1])
     given = call.x.shape[-1] - inputs
-    return Sizes(inputs, hidden_size, max(1, output // columns), width, given)
+    heads = max(1, output // columns)
+    return Sizes(inputs, hidden_size, heads, width, given, narrow=call.narrow)
 
 
 def _check(call: Call, sizes: Sizes) -> None:
@@ -179,16 +183,35 @@ def prepare(mode: str, call: Call, *, checked: bool = False) -> Chosen:
     sizes = _sizes(call)
     if not checked:
         _check(call, sizes)
-    parameters = call.parameters
     if sizes.heads > 1 and sizes.depth % _lanes(call.x.dtype):
         # Blocks of units would straddle heads: the zeros are multiplied, too.
-        whole = dense(parameters["weight_hh"], sizes.hidden)
-        parameters = {**parameters, "weight_hh": whole}
         sizes = replace(sizes, heads=1)
     if mode in ("infer", *STORING) and _few(call, sizes):
         sizes = replace(sizes, few=_FEW)
     found = kernel(call.cell, mode, call.x.dtype, sizes)
-    return Chosen(planned(call.cell, bool(sizes.projection)), sizes, found, parameters)
+    return Chosen(planned(call.cell, bool(sizes.projection)), sizes, found)
+
+
+def packed(call: Call, chosen: Chosen, pack: Pack) -> dict[str, Tensor]:
+    """The parameters by the names of the kernel's slots; packed only where they have changed."""
+    cell, dtype, cut = call.cell, call.x.dtype, chosen.tile
+    # Kernels for few rows read the same.
+    sizes = replace(chosen.sizes, few=0)
+    how = (pack, cell.key, dtype, sizes, cut)
+    names = list(call.parameters)
+    return keep(
+        (how, *names),
+        list(call.parameters.values()),
+        lambda: pack(cell, _whole(call, sizes), call.x, sizes, cut),
+    )
+
+
+def _whole(call: Call, sizes: Sizes) -> Mapping[str, Tensor]:
+    """The parameters; a block-diagonal R that the kernel cannot cut is made dense."""
+    recurrent = call.parameters.get("weight_hh")
+    if recurrent is None or recurrent.shape[1] == sizes.depth:
+        return call.parameters
+    return {**call.parameters, "weight_hh": dense(recurrent, sizes.hidden)}
 
 
 def _few(call: Call, sizes: Sizes) -> bool:
@@ -214,7 +237,7 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
     ]
     out = layout.make(x, sizes.output)
     buffers: Buffers = {"x": x.contiguous(), "h_first": first, "out": out}
-    buffers |= pack_forward(cell, chosen.parameters, x, sizes, chosen.tile)
+    buffers |= packed(call, chosen, pack_forward)
     names = (f"state {name}" for name in cell.states)
     buffers |= dict(zip(names, carried, strict=True)) | kept
     buffers |= noise_buffers(call)
@@ -301,7 +324,7 @@ def team_for(call: Call, chosen: Chosen, row_operations: int) -> threads.Team:
 
 def launch(chosen: Kernel, buffers: Buffers, layout: Layout, team: threads.Team) -> None:
     """Run a kernel on named buffers over the rows of a layout."""
-    arrived = torch.zeros(1, dtype=torch.int64) if team.by_block else None
+    arrived = torch.zeros(COUNTER, dtype=torch.int64) if team.by_block else None
     buffers |= layout.sizes(team, arrived)
     given = [buffers[name] for name in chosen.slots[:-1]]
     chosen([one if isinstance(one, int) else one.data_ptr() for one in given], team.count)

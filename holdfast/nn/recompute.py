@@ -116,7 +116,7 @@ class Training:
         self.memory = memory
         cell, x, sizes, batch = call.cell, call.x, chosen.sizes, call.layout.batch
         self.x = x.reshape(-1, x.shape[-1])
-        self.buffers: Buffers = dict(pack_forward(cell, chosen.parameters, x, sizes, chosen.tile))
+        self.buffers: Buffers = dict(passes.packed(call, chosen, pack_forward))
         needed = passes.working_memory(chosen, batch)
         self.buffers |= {name: x.new_empty(count) for name, count in needed.items()}
         self.noise = passes.noise_buffers(call)

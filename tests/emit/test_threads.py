@@ -21,7 +21,7 @@ from holdfast.nn import LSTM
 from tests.emit.problems import Problem, problem
 from tests.helpers import Shape, assert_same, unequal_
 
-SIZE = Shape(9, 20, 24, 64)
+SIZE = Shape(9, 60, 24, 64)
 """Enough work for several threads, and a number of rows that they cannot share evenly."""
 
 
@@ -99,20 +99,33 @@ def test_every_number_of_threads_gives_the_same(
 def test_small_work_stays_on_one_thread() -> None:
     torch.set_num_threads(4)
     alone = threads.Team(1)
-    assert threads.team(rows=1, blocks=8, steps=1000, step_operations=10**5) == alone
+    assert threads.team(rows=1, blocks=8, steps=1000, step_operations=10**4) == alone
     assert threads.team(rows=64, blocks=8, steps=1, step_operations=1000) == alone
-    assert threads.team(rows=3, blocks=8, steps=1000, step_operations=10**5).count == 3
+    assert threads.team(rows=3, blocks=1, steps=1000, step_operations=10**5).count == 3
     assert threads.team(rows=64, blocks=8, steps=1000, step_operations=10**5).count == 4
 
 
 def test_few_rows_and_long_steps_share_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
     monkeypatch.setattr(threads, "pool", lambda: "openmp")
-    assert threads.team(rows=1, blocks=32, steps=9, step_operations=10**7) == threads.Team(2, True)
+    both = threads.Team(2, True)
+    assert threads.team(rows=1, blocks=32, steps=9, step_operations=10**7) == both
+    assert threads.team(rows=1, blocks=8, steps=100, step_operations=260_000) == both
+    assert threads.team(rows=5, blocks=8, steps=100, step_operations=5 * 260_000) == both
     assert threads.team(rows=8, blocks=32, steps=9, step_operations=10**7) == threads.Team(2)
     assert threads.team(rows=1, blocks=1, steps=9, step_operations=10**7) == threads.Team(1)
+    assert threads.team(rows=1, blocks=2, steps=1000, step_operations=16_000) == threads.Team(1)
     monkeypatch.setattr(threads, "pool", lambda: "python")
     assert threads.team(rows=1, blocks=32, steps=9, step_operations=10**7) == threads.Team(1)
+
+
+def test_more_threads_share_units_where_a_step_is_long_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_num_threads(8)
+    monkeypatch.setattr(threads, "pool", lambda: "openmp")
+    assert threads.team(rows=1, blocks=16, steps=500, step_operations=65_000).count < 8
+    assert threads.team(rows=1, blocks=64, steps=9, step_operations=10**7).count == 8
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -163,7 +176,7 @@ def test_without_an_openmp_library_the_pool_is_pythons(monkeypatch: pytest.Monke
     monkeypatch.setattr(threads, "_openmp", lambda: None)
     monkeypatch.setattr(threads.llvm, "add_symbol", linked.__setitem__)
     assert threads.pool.__wrapped__() == "python"
-    assert set(linked) == {*threads.SYMBOLS, "holdfast_yield"}
+    assert set(linked) == {*threads.SYMBOLS, "holdfast_yield", "holdfast_call"}
     assert all(linked.values())
 
 

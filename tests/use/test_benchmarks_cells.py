@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cells, cells_report, gate, pages, registry, timing
+from benchmarks import cells, cells_report, gate, pages, registry, report, timing
 from benchmarks.__main__ import main
 from benchmarks.cells import SMALL, Problem, Row, gate_products
 from benchmarks.registry import Shape
@@ -110,24 +110,21 @@ def test_a_record_is_what_page_and_package_show(
     assert found["shape"] == TINY
     assert set(found) == {"date", "cpu", "threads", "shape", "cells"}
     speed.unlink()
-    page, options = tmp_path / "page.md", tmp_path / "none.jsonl"
-    marks = [pages.BEGIN, pages.END, cells_report.BEGIN, cells_report.END]
+    page = tmp_path / "page.md"
+    marks = ["\n\n".join(pages.marks(name)) for name in pages.PARTS]
     page.write_text("\n\n".join(["before", *marks, "after"]), encoding="utf-8")
-    arguments = ["--record", str(options), "--cells", str(record), "--speed", str(speed)]
+    arguments = ["--results", str(record.parent), "--speed", str(speed)]
     assert main(["pages", *arguments, "--page", str(page)]) == 0
     assert json.loads(speed.read_text(encoding="utf-8")) == found
-    text = pages.written(page, cells_report.BEGIN, cells_report.END)
+    text = pages.written(page, *pages.marks("cells"))
     (line,) = (line for line in text.splitlines() if line.startswith("| `rnn` | 1.00 | 1.00 s |"))
     assert line.count("| 1.00 [1.00..1.00] | 4.00 [4.00..4.00] | 1.00 [1.00..1.00] |") == 2
     assert "forward+backward: more than 1.15 a gate-product, less than 6 times" in line
-    assert pages.written(page) == pages.NOTHING
+    assert pages.written(page, *pages.marks("options")) == pages.NOTHING
 
 
-def test_page_and_package_agree_with_the_record() -> None:
-    runs = pages.newest(cells_report.RECORD)
-    expected = pages.render(runs, cells_report.section)
-    found = pages.written(pages.PAGE, cells_report.BEGIN, cells_report.END)
-    assert found == expected, "run: python -m benchmarks pages"
+def test_the_package_agrees_with_the_record() -> None:
+    runs = report.newest(cells_report.RECORD)
     shown = cells_report.SPEED.read_text(encoding="utf-8")
     assert shown == cells_report.speeds(runs), "run: python -m benchmarks pages"
 

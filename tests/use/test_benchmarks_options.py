@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import cells_report, gate, options, options_report, pages, peers, registry, timing
+from benchmarks import gate, options, options_report, pages, peers, registry, report, timing
 from benchmarks.__main__ import main
 from benchmarks.options import SMALL, Problem, Row, table
 from benchmarks.registry import Shape
@@ -185,7 +185,9 @@ def test_what_is_refused_is_said(
     assert line["refused"] == [{"option": "ragged", "reason": "torch: out is wrong"}]
     assert {row["option"] for row in line["rows"]} == {"zoneout", "residual"}
     assert "REFUSED: torch: out is wrong" in text
-    assert "ragged was not measured: torch: out is wrong." in pages.render([line])
+    assert "ragged was not measured: torch: out is wrong." in pages.render(
+        [line], options_report.section
+    )
 
 
 def test_verdicts_are_plain() -> None:
@@ -205,19 +207,21 @@ def test_the_page_is_written_from_the_newest_runs(tmp_path: Path) -> None:
         return options_report.record([list(both)], SMALL, threads, {"rounds": 3})
 
     record, page = tmp_path / "options.jsonl", tmp_path / "page.md"
+    begin, end = pages.marks("options")
     lines = [recorded(1.2, 2), recorded(5.0, 1), recorded(1.05, 1)]
     record.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    cells = f"{cells_report.BEGIN}\n{cells_report.END}"
-    old = f"before\n\n{pages.BEGIN}\n\nold\n\n{pages.END}\n\nafter\n"
-    page.write_text(f"{cells}\n{old}", encoding="utf-8")
-    aside = ["--cells", str(tmp_path / "none"), "--speed", str(tmp_path / "speed.json")]
+    others = ["\n".join(pages.marks(name)) for name in pages.PARTS if name != "options"]
+    old = f"before\n\n{begin}\n\nold\n\n{end}\n\nafter\n"
+    page.write_text("\n".join([*others, old]), encoding="utf-8")
+    aside = ["--results", str(tmp_path), "--speed", str(tmp_path / "speed.json")]
     for _ in range(2):
-        assert main(["pages", "--record", str(record), "--page", str(page), *aside]) == 0
+        assert main(["pages", "--page", str(page), *aside]) == 0
     text = page.read_text(encoding="utf-8")
-    assert pages.written(page) == pages.render(pages.newest(record))
+    expected = pages.render(report.newest(record), options_report.section)
+    assert pages.written(page, begin, end) == expected
     text = text[text.index("before") :]
-    assert text.startswith(f"before\n\n{pages.BEGIN}\n\n### 1 thread\n")
-    assert text.endswith(f"|\n\n{pages.END}\n\nafter\n")
+    assert text.startswith(f"before\n\n{begin}\n\n### 1 thread\n")
+    assert text.endswith(f"|\n\n{end}\n\nafter\n")
     assert (text.count("### "), text.count("old")) == (2, 0)
     one, two = (line for line in text.splitlines() if line.startswith("| `resets`"))
     cells = "1.05 [0.53..2.10] | 1.00 [0.50..2.00] | 1.10 | within | a loop over nn.LSTMCell"
@@ -228,9 +232,10 @@ def test_the_page_is_written_from_the_newest_runs(tmp_path: Path) -> None:
         pages.write(page, "text")
 
 
-def test_the_page_and_the_record_agree() -> None:
-    expected = pages.render(pages.newest(pages.RECORD))
-    assert pages.written(pages.PAGE) == expected, "run: python -m benchmarks pages"
+def test_the_page_and_the_records_agree() -> None:
+    for name, part in pages.PARTS.items():
+        found = pages.written(pages.PAGE, *pages.marks(name))
+        assert found == part(report.RESULTS), "run: python -m benchmarks pages"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from benchmarks import pages
 from benchmarks.__main__ import main
 from benchmarks.papers import (
     catalogue,
+    counting,
     gers,
     hochreiter,
     network,
@@ -167,7 +168,7 @@ FAST = ("order_6a", "multiplication")
 OWN = [
     name
     for name, one in catalogue.EXPERIMENTS.items()
-    if one.run.__module__ in (gers.__name__, hochreiter.__name__, recall.__name__)
+    if one.run.__module__ in {module.__name__ for module in (counting, gers, hochreiter, recall)}
 ]
 """Experiments on generated data; those on files have tests of their own."""
 

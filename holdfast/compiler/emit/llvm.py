@@ -9,12 +9,12 @@ from holdfast.compiler.emit.llvm_forward import ForwardEmitter, forward_slots, g
 from holdfast.compiler.emit.llvm_loops import (
     Sizes,
     Tile,
-    add_entries,
     new_module,
     register_budget,
     tile,
 )
 from holdfast.compiler.emit.llvm_math import FLOAT32, FLOAT64, Format
+from holdfast.compiler.emit.llvm_team import add_entries
 from holdfast.compiler.emit.target import Target
 from holdfast.compiler.plan import Plan
 

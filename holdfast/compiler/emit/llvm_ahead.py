@@ -12,15 +12,15 @@ from functools import partial
 
 from holdfast.compiler.emit.llvm_loops import (
     Emitter,
-    Share,
     Sizes,
     Tile,
     number,
     user_row,
 )
 from holdfast.compiler.emit.llvm_math import Value
-from holdfast.compiler.emit.llvm_products import SCALED, product, scaled_product
+from holdfast.compiler.emit.llvm_products import multiply
 from holdfast.compiler.emit.llvm_sweeps import portions
+from holdfast.compiler.emit.llvm_team import Share
 
 AHEAD = 24
 """Rows of x, over steps, that are multiplied at once."""
@@ -48,14 +48,14 @@ class Ahead:
                 following step lie before them.
         """
         e, b, rows = self.e, self.e.builder, self.tile.rows
-        width = b.sub(share.end, share.start)
+        width = share.most
 
         def products(block: Value, first: Value, count: int) -> None:
             starts, places = [], []
             for q in range(count):
                 place = b.add(first, number(q))
                 skipped = b.mul(b.sdiv(place, width), e["batch"])
-                row = b.add(share.start, b.srem(place, width))
+                row = share.row(b.srem(place, width))
                 step = b.select(descending, b.sub(offset, skipped), b.add(offset, skipped))
                 starts.append(input_row(e, self.sizes, b.add(step, row)))
                 places.append(b.add(skipped, row))
@@ -70,14 +70,8 @@ class Ahead:
     def _keep(self, block: Value, places: list[Value], starts: list[Value]) -> None:
         e, tile, depth = self.e, self.tile, self.sizes.input
         columns = [n * tile.vectors + v for n in self.from_x for v in range(tile.vectors)]
-        packed = e.at(e["weights_x"], e.times(block, depth * len(columns) * tile.lanes))
         begin = bias_sums(e, tile, self.sums, block, range(self.sums))
-        sums = [begin] * len(places)
-        if self.sizes.narrow in SCALED:
-            scales = e.at(e["scales_x"], e.times(block, len(columns) * tile.lanes))
-            sums = scaled_product(e, sums, packed, starts, depth, columns, scales)
-        else:
-            sums = product(e, sums, packed, starts, depth, columns, len(columns))
+        sums = multiply(e, self.sizes, "x", [begin] * len(places), block, starts, depth, columns)
         for place, found in zip(places, sums, strict=True):
             for n, value in enumerate(found):
                 e.put_vector(value, e.at(self._at(place, block), n * tile.lanes))

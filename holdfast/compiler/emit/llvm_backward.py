@@ -27,10 +27,8 @@ from holdfast.compiler.emit.llvm_loops import (
     Sizes,
     Tile,
     declare_body,
-    meet,
     number,
     rows_alive,
-    share,
     tile,
     user_row,
 )
@@ -38,6 +36,7 @@ from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import emit_mask, noise_kinds
 from holdfast.compiler.emit.llvm_products import product
 from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_pass
+from holdfast.compiler.emit.llvm_team import meet, share
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 
@@ -111,7 +110,7 @@ class BackwardEmitter:
     def emit(self) -> None:
         """Write the whole body."""
         e, b = self.e, self.e.builder
-        self.share = mine = share(e, self.tile, self.tile.rows)
+        self.share = mine = share(e, self.tile)
         descending = b.icmp_signed("!=", e["descending"], number(0))
         end = b.select(descending, b.neg(e["batch"]), self._total_rows())
         carried = [end, e["following"]]
@@ -127,14 +126,14 @@ class BackwardEmitter:
             # Nothing is read in vain before the first row of an index.
             before = b.select(self.places["first"], now, before)
             self.places |= {"before": before, "t": t}
-            limit = e.minimum(mine.end, alive)
+            limit, later = mine.limit(alive), mine.limit(alive_after)
             if self.sizes.projection:
-                self._unproject(limit, alive_after)
+                self._unproject(limit, later)
             with (
                 e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
-                e.loop(mine.start, limit, mine.stride, name="r") as rows,
+                e.loop(number(0), limit, number(self.tile.rows), name="r") as rows,
             ):
-                self._rows(block.index, rows.index, limit, alive_after)
+                self._rows(block.index, rows.index, limit, later)
             if not self.plan.backward_sweeps.single:
                 self._sweep(limit)
             meet(e, time.index)
@@ -146,7 +145,7 @@ class BackwardEmitter:
         for group in schedule.groups:
             for node in schedule.sweeps[group[0]].products:
                 emit_pass(self.sweeps, node, self._factor, mine, limit)
-            self.sweeps.rows(group, mine.start, limit, mine.stride)
+            self.sweeps.rows(group, mine, limit)
 
     def _factor(self, node: Node) -> Factor:
         """The gradient of the operand of a gate that is called."""
@@ -168,34 +167,37 @@ class BackwardEmitter:
             loop.carry(e.builder.add(loop.values[0], rows_alive(e, loop.index)))
         return loop.values[0]
 
-    def _rows(self, block: Value, row: Value, limit: Value, alive_after: Value) -> None:
+    def _rows(self, block: Value, row: Value, limit: Value, later: Value) -> None:
         e, b = self.e, self.e.builder
         count = e.minimum(number(self.tile.rows), b.sub(limit, row))
         multiplied = count
         if not self.sizes.projection:
-            multiplied = self._continuing(row, count, alive_after)
+            multiplied = self._continuing(row, count, later)
         vectors = self.tile.vectors
         with e.loop(multiplied, count, number(1), name="z") as fresh:
             for v in range(vectors):
-                place = self._operand_at(v, fresh.index, b.add(row, fresh.index), block)
+                here = self.share.row(b.add(row, fresh.index))
+                place = self._operand_at(v, fresh.index, here, block)
                 e.put_vector(e.math.const(0.0), place)
         e.cases(multiplied, self.tile.rows, partial(self._products, block, row))
         if not self.plan.backward_sweeps.single:
             return
-        here = (self.scratch, self.places)
-        given = [block, row, count, self.scratch, *self.places.values()]
-        with e.apart("units", given) as (block, row, count, scratch, *places):
+        here, share = (self.scratch, self.places), self.share
+        given = [block, row, count, *share.place, self.scratch, *self.places.values()]
+        with e.apart("units", given) as (block, row, count, first, distance, scratch, *places):
+            self.share = share.inside(first, distance)
             self.scratch, self.places = scratch, dict(zip(self.places, places, strict=True))
             with e.loop(number(0), number(vectors), number(1), name="v") as v:
-                first = e.times(block, self.tile.units)
-                unit = e.builder.add(first, e.times(v.index, self.tile.lanes))
+                begin = e.times(block, self.tile.units)
+                unit = e.builder.add(begin, e.times(v.index, self.tile.lanes))
                 self._column(v.index, unit, row, count)
+        self.share = share
         self.scratch, self.places = here
 
-    def _continuing(self, row: Value, count: Value, alive_after: Value) -> Value:
-        """How many of the rows have a step after this one."""
+    def _continuing(self, row: Value, count: Value, later: Value) -> Value:
+        """How many of the rows have a step after this one, as `later` of the thread's have."""
         b = self.e.builder
-        left = b.sub(alive_after, row)
+        left = b.sub(later, row)
         left = b.select(b.icmp_signed("<", left, number(0)), number(0), left)
         return self.e.minimum(count, left)
 
@@ -215,7 +217,7 @@ class BackwardEmitter:
     def _products(self, block: Value, row: Value, rows: int) -> None:
         """`d_gate_{t+1} R`, or with a projection `d_out W_hr`, for rows and one block of units."""
         e, b, tile = self.e, self.e.builder, self.tile
-        here = [b.add(row, number(q)) for q in range(rows)]
+        here = [self.share.row(b.add(row, number(q))) for q in range(rows)]
         sums = [[e.math.const(0.0)] * tile.vectors for _ in here]
         columns = list(range(tile.vectors))
         if self.sizes.projection:
@@ -260,18 +262,18 @@ class BackwardEmitter:
         memory_row = e.builder.add(self.places["now"], row)
         return e.at(e["d_projected"], e.times(memory_row, self.sizes.projection))
 
-    def _unproject(self, limit: Value, alive_after: Value) -> None:
+    def _unproject(self, limit: Value, later: Value) -> None:
         """The whole gradient of the projected output of this step."""
-        e, b, mine = self.e, self.e.builder, self.share
+        e, b = self.e, self.e.builder
         width = self.sizes.projection
         cut = tile(width, 1, self.tile.lanes, self.tile.budget)
         with (
             e.loop(number(0), number(cut.blocks), number(1), name="p") as block,
-            e.loop(mine.start, limit, mine.stride, name="r") as chunk,
+            e.loop(number(0), limit, number(self.tile.rows), name="r") as chunk,
         ):
             row = chunk.index
             count = e.minimum(number(self.tile.rows), b.sub(limit, row))
-            multiplied = self._continuing(row, count, alive_after)
+            multiplied = self._continuing(row, count, later)
 
             def put(here: Value, v: int, value: Value | None) -> None:
                 unit = b.add(e.times(block.index, cut.units), number(v * cut.lanes))
@@ -283,7 +285,7 @@ class BackwardEmitter:
                 e.store_units(total, e.at(self._projected(here), unit), mask)
 
             def products(rows: int) -> None:
-                here = [b.add(row, number(q)) for q in range(rows)]
+                here = [self.share.row(b.add(row, number(q))) for q in range(rows)]
                 zeros = [[e.math.const(0.0)] * cut.vectors for _ in here]
                 sums = self._through_r(zeros, here, block.index, cut)
                 for q in range(rows):
@@ -292,7 +294,7 @@ class BackwardEmitter:
 
             with e.loop(multiplied, count, number(1), name="z") as fresh:
                 for v in range(cut.vectors):
-                    put(b.add(row, fresh.index), v, None)
+                    put(self.share.row(b.add(row, fresh.index)), v, None)
             e.cases(multiplied, self.tile.rows, products)
 
     def _column(self, v: Value, unit: Value, row: Value, count: Value) -> None:
@@ -302,7 +304,8 @@ class BackwardEmitter:
         totals = self._totals(unit)
         initial = [e.vector_at(place) for place in totals]
         with e.loop(number(0), count, number(1), initial, "q") as inner:
-            parts = self._vector(v, unit, mask, inner.index, b.add(row, inner.index))
+            here = self.share.row(b.add(row, inner.index))
+            parts = self._vector(v, unit, mask, inner.index, here)
             pairs = zip(inner.values, parts, strict=True)
             inner.carry(*(b.fadd(total, part) for total, part in pairs))
         for place, value in zip(totals, inner.values, strict=True):

@@ -24,17 +24,16 @@ from holdfast.compiler.emit.llvm_loops import (
     Sizes,
     Tile,
     declare_body,
-    meet,
     number,
     rows_alive,
-    share,
     tile,
     user_row,
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
-from holdfast.compiler.emit.llvm_products import SCALED, element, product, scaled_product
+from holdfast.compiler.emit.llvm_products import SCALED, element, multiply, product
 from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, chunks, emit_pass
+from holdfast.compiler.emit.llvm_team import meet, share
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
 from holdfast.compiler.trace import given_column
@@ -140,7 +139,7 @@ class ForwardEmitter:
     def emit(self) -> None:
         """Write the whole body."""
         e = self.e
-        self.share = share(e, self.tile, self.span)
+        self.share = share(e, self.tile)
         first = [e["operand_first"], number(self.hidden_size)] if self.plan.operand else []
         if self.mode == "step":
             self.operand = (first[0], first[1]) if first else self.operand
@@ -194,17 +193,17 @@ class ForwardEmitter:
     def _step(self, alive: Value) -> None:
         """One time step."""
         e, mine = self.e, self.share
-        limit = e.minimum(mine.end, alive)
+        limit = mine.limit(alive)
         with (
             e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
-            chunks(e, mine, limit, self.span, self.tile.rows) as (row, end),
+            chunks(e, limit, self.span, self.tile.rows) as (row, end),
         ):
             self._rows(block.index, row, end)
         if not self.plan.sweeps.single:
             for group in self.plan.sweeps.groups:
                 for node in self.plan.sweeps.sweeps[group[0]].products:
                     emit_pass(self.sweeps, node, self._factor, mine, limit)
-                self.sweeps.rows(group, mine.start, limit, mine.stride)
+                self.sweeps.rows(group, mine, limit)
         if self.sizes.projection:
             self._project(limit)
 
@@ -218,17 +217,20 @@ class ForwardEmitter:
 
     def _units(self, block: Value, row: Value, count: Value) -> None:
         """The step graph for some rows and one block of units."""
-        here = (self.scratch, self.offset, self.before, self.step)
-        with self.e.apart("units", [block, row, count, *here]) as (block, row, count, *inside):
+        here, share = (self.scratch, self.offset, self.before, self.step), self.share
+        given = [block, row, count, *share.place, *here]
+        with self.e.apart("units", given) as (block, row, count, first, distance, *inside):
+            self.share = share.inside(first, distance)
             self.scratch, self.offset, self.before, self.step = inside
             with self.e.loop(number(0), count, number(1), name="q") as inner:
                 self._cell(inner, block, row)
+        self.share = share
         self.scratch, self.offset, self.before, self.step = here
 
     def _products(self, group: list[int], block: Value, row: Value, rows: int) -> None:
         """Affine sums of `rows` rows and one block of units, to scratch or to the rows' memory."""
         e, b, tile, vectors = self.e, self.e.builder, self.tile, self.tile.vectors
-        here = [b.add(row, number(q)) for q in range(rows)]
+        here = [self.share.row(b.add(row, number(q))) for q in range(rows)]
         if self.sizes.few:
             skipped = b.mul(b.sub(self.step, self.portion), e["batch"])
             sums = [self.ahead.find(b.add(skipped, row), block, group) for row in here]
@@ -241,12 +243,7 @@ class ForwardEmitter:
         for name, members, depth, starts in factors:
             members = [n for n in members if n in group]
             columns = [group.index(n) * vectors + v for n in members for v in range(vectors)]
-            packed = e.at(e[f"weights_{name}"], e.times(block, depth * len(columns) * tile.lanes))
-            if self.sizes.narrow in SCALED:
-                scales = e.at(e[f"scales_{name}"], e.times(block, len(columns) * tile.lanes))
-                sums = scaled_product(e, sums, packed, starts, depth, columns, scales)
-            else:
-                sums = product(e, sums, packed, starts, depth, columns, len(columns))
+            sums = multiply(e, self.sizes, name, sums, block, starts, depth, columns)
         for q in range(rows):
             for n, member in enumerate(group):
                 for v in range(vectors):
@@ -317,7 +314,7 @@ class ForwardEmitter:
     def _cell(self, inner: Loop, block: Value, row: Value) -> None:
         """The step graph for one row and one block of units."""
         e = self.e
-        batch_row = e.builder.add(row, inner.index)
+        batch_row = self.share.row(e.builder.add(row, inner.index))
         for v in range(self.tile.vectors):
             unit = e.builder.add(e.times(block, self.tile.units), number(v * self.tile.lanes))
             scratch = e.builder.add(e.times(inner.index, self.sums * self.tile.vectors), number(v))
@@ -385,17 +382,17 @@ class ForwardEmitter:
 
     def _project(self, limit: Value) -> None:
         """The output of this step, `W_hr` times the new h, for the rows of this thread."""
-        e, b, mine = self.e, self.e.builder, self.share
+        e, b = self.e, self.e.builder
         cut = tile(self.sizes.projection, 1, self.tile.lanes, self.tile.budget)
         with (
             e.loop(number(0), number(cut.blocks), number(1), name="p") as block,
-            chunks(e, mine, limit, self.span, self.tile.rows) as (first, end),
+            chunks(e, limit, self.span, self.tile.rows) as (first, end),
         ):
             count = e.minimum(number(self.tile.rows), b.sub(end, first))
             packed = e.at(e["weights_r"], e.times(block.index, self.hidden_size * cut.units))
 
             def products(rows: int) -> None:
-                here = [b.add(first, number(q)) for q in range(rows)]
+                here = [self.share.row(b.add(first, number(q))) for q in range(rows)]
                 starts = [e.at(e["hidden"], e.times(row, self.hidden_size)) for row in here]
                 zeros = [[e.math.const(0.0)] * cut.vectors for _ in here]
                 columns = list(range(cut.vectors))

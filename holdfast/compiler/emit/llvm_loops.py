@@ -1,8 +1,4 @@
-"""What the LLVM emitters share: tiles, named buffers, loops, masked rows, the threads' entry.
-
-A kernel has one argument, an array of 64-bit slots: pointers and sizes in the order of its `Slots`.
-`part` does one thread's share; `whole` runs all shares, on the OpenMP threads that PyTorch uses.
-"""
+"""What the LLVM emitters share: tiles, named buffers, loops, masked rows."""
 
 from __future__ import annotations
 
@@ -20,10 +16,6 @@ I1 = ir.IntType(1)
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 BYTE_POINTER = ir.IntType(8).as_pointer()
-
-
-_SPINS = 2000
-"""Looks at the other threads before a waiting thread gives its processor away."""
 
 
 def number(value: int) -> Value:
@@ -316,82 +308,10 @@ class Emitter:
         return values[root]
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one thread does of every step: rows `start, start + stride ...` below `end`, in blocks
-    of units `first_block ... last_block`."""
-
-    start: Value
-    end: Value
-    stride: Value
-    first_block: Value
-    last_block: Value
-
-
-def share(emitter: Emitter, tile: Tile, span: int) -> Share:
-    """This thread's share of the rows, `span` of them at a time, or of the blocks of units.
-
-    A dense batch is cut into contiguous shares of rows; in a ragged one the rows are sorted by
-    length, so blocks of rows are dealt out in turn. Where `by_block` is set, every thread does all
-    rows of some of the units, and the threads meet after each step.
-    """
-    b = emitter.builder
-    thread, threads, batch = emitter["thread"], emitter["threads"], emitter["batch"]
-
-    def cut(whole: Value, rank: Value) -> Value:
-        return b.sdiv(b.mul(whole, rank), threads)
-
-    def pick(by_block: Value, otherwise: Value) -> Value:
-        return b.select(units, by_block, otherwise)
-
-    units = b.icmp_signed("!=", emitter["by_block"], number(0))
-    dense = b.icmp_signed("==", b.ptrtoint(emitter["counts"], I64), number(0))
-    following = b.add(thread, number(1))
-    blocks, rows = number(tile.blocks), number(span)
-    start = b.select(dense, cut(batch, thread), b.mul(thread, rows))
-    end = b.select(dense, cut(batch, following), batch)
-    stride = b.select(dense, rows, b.mul(threads, rows))
-    return Share(
-        pick(number(0), start),
-        pick(batch, end),
-        pick(rows, stride),
-        pick(cut(blocks, thread), number(0)),
-        pick(cut(blocks, following), blocks),
-    )
-
-
-def meet(emitter: Emitter, step: Value) -> None:
-    """Wait until every thread has done this step, where the threads share the units of a row.
-
-    Arrivals are counted up over the whole pass. A thread spins for about a microsecond, then gives
-    its processor away at each look, so that a loaded machine does not wait for waiting.
-    """
-    b = emitter.builder
-    with b.if_then(b.icmp_signed("!=", emitter["by_block"], number(0))):
-        arrived = emitter["arrived"]
-        b.atomic_rmw("add", arrived, number(1), "acq_rel")
-        wanted = b.mul(b.add(step, number(1)), emitter["threads"])
-        before = b.block
-        head = b.append_basic_block("wait")
-        again = b.append_basic_block("wait.again")
-        after = b.append_basic_block("wait.after")
-        b.branch(head)
-        b.position_at_end(head)
-        looks = b.phi(I64, "looks")
-        looks.add_incoming(number(0), before)
-        here = b.load_atomic(arrived, "acquire", 8)
-        b.cbranch(b.icmp_signed("<", here, wanted), again, after)
-        b.position_at_end(again)
-        with b.if_then(b.icmp_signed(">", looks, number(_SPINS))):
-            b.call(_external(emitter.module, "holdfast_yield", I32, []), [])
-        looks.add_incoming(b.add(looks, number(1)), b.block)
-        b.branch(head)
-        b.position_at_end(after)
-
-
-def _external(
+def external(
     module: ir.Module, name: str, result: ir.Type, arguments: Sequence[ir.Type]
 ) -> ir.Function:
+    """A function that is defined elsewhere, by name."""
     found = module.globals.get(name)
     kind = ir.FunctionType(result, list(arguments))
     return found if found is not None else ir.Function(module, kind, name)
@@ -444,44 +364,3 @@ def separate(function: ir.Function) -> None:
     for argument in function.args:
         if isinstance(argument.type, ir.PointerType):
             argument.add_attribute("noalias")
-
-
-def add_entries(module: ir.Module, body: ir.Function, kinds: Mapping[str, ir.Type]) -> None:
-    """Add `part(slots, thread, threads)` and `whole(slots)` around a body.
-
-    The slots are the body's arguments but the last two, then the number of threads wanted.
-    """
-    slots = I64.as_pointer()
-    part = ir.Function(module, ir.FunctionType(ir.VoidType(), [slots, I64, I64]), "part")
-    b = ir.IRBuilder(part.append_basic_block("entry"))
-    arguments = []
-    for index, kind in enumerate(list(kinds.values())[:-2]):
-        value = b.load(b.gep(part.args[0], [number(index)]))
-        arguments.append(b.inttoptr(value, kind) if isinstance(kind, ir.PointerType) else value)
-    b.call(body, [*arguments, part.args[1], part.args[2]])
-    b.ret_void()
-    _add_whole(module, part, len(kinds) - 2)
-
-
-def _add_whole(module: ir.Module, part: ir.Function, threads_slot: int) -> None:
-    slots = I64.as_pointer()
-    rank = _external(module, "omp_get_thread_num", I32, [])
-    team = _external(module, "omp_get_num_threads", I32, [])
-    work = ir.Function(module, ir.FunctionType(ir.VoidType(), [BYTE_POINTER]), "work")
-    work.linkage = "internal"
-    b = ir.IRBuilder(work.append_basic_block("entry"))
-    mine = b.sext(b.call(rank, []), I64)
-    b.call(part, [b.bitcast(work.args[0], slots), mine, b.sext(b.call(team, []), I64)])
-    b.ret_void()
-    kinds = [work.type, BYTE_POINTER, I32, I32]
-    start = _external(module, "GOMP_parallel", ir.VoidType(), kinds)
-    whole = ir.Function(module, ir.FunctionType(ir.VoidType(), [slots]), "whole")
-    b = ir.IRBuilder(whole.append_basic_block("entry"))
-    threads = b.load(b.gep(whole.args[0], [number(threads_slot)]))
-    with b.if_else(b.icmp_signed("<=", threads, number(1))) as (alone, together):
-        with alone:
-            b.call(part, [whole.args[0], number(0), number(1)])
-        with together:
-            data = b.bitcast(whole.args[0], BYTE_POINTER)
-            b.call(start, [work, data, b.trunc(threads, I32), ir.Constant(I32, 0)])
-    b.ret_void()

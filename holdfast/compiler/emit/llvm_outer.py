@@ -21,13 +21,13 @@ from holdfast.compiler.emit.llvm_loops import (
     I64,
     Emitter,
     Tile,
-    add_entries,
     declare_body,
     new_module,
     number,
     register_budget,
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
+from holdfast.compiler.emit.llvm_team import add_entries
 from holdfast.compiler.emit.target import Target
 
 ORDERS = ("outer", "rows")

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from holdfast.compiler.emit.llvm_loops import Emitter, Share, Tile, number
+from holdfast.compiler.emit.llvm_loops import Emitter, Tile, number
 from holdfast.compiler.emit.llvm_math import Value
 from holdfast.compiler.emit.llvm_products import product
+from holdfast.compiler.emit.llvm_team import Share
 from holdfast.compiler.graph import SCANS, Node
 from holdfast.compiler.schedule import Schedule
 
@@ -91,19 +92,19 @@ class Sweeps:
         position = len(self.schedule.kept) * self.tile.padded + self.means[node]
         return self.e.at(self.e["kept"], self.e.times(row, self.width), position)
 
-    def rows(self, group: tuple[int, ...], start: Value, limit: Value, stride: Value) -> None:
+    def rows(self, group: tuple[int, ...], share: Share, limit: Value) -> None:
         """The sweeps of a group for the rows of a share, some rows at a time."""
         e = self.e
         last = len(self.schedule.sweeps) - 1
-        with e.loop(start, limit, stride, name="rows") as chunk:
+        with e.loop(number(0), limit, number(self.span), name="rows") as chunk:
             end = e.minimum(e.builder.add(chunk.index, number(self.span)), limit)
             if group != (last,):
                 with e.loop(chunk.index, end, number(1), name="row") as row:
                     for index in group:
                         if index != last:
-                            self._row(index, row.index)
+                            self._row(index, share.row(row.index))
             if last in group:
-                self._finish(last, chunk.index, end)
+                self._finish(last, share, chunk.index, end)
 
     def _row(self, index: int, row: Value) -> None:
         """One sweep of one row that is not the last."""
@@ -135,24 +136,23 @@ class Sweeps:
         """Sums up to each unit, or from each unit on, of the rows of a share."""
         e, lanes = self.e, self.tile.lanes
         b, upward = e.builder, node.op == "cumulate"
-        with e.loop(share.start, limit, share.stride, name="scans") as chunk:
-            end = e.minimum(b.add(chunk.index, number(self.span)), limit)
-            with e.loop(chunk.index, end, number(1), name="row") as row:
-                initial = [e.math.const(0.0)]
-                size = number(self.tile.padded)
-                with e.loop(number(0), size, number(lanes), initial, "u") as loop:
-                    unit = loop.index
-                    if not upward:
-                        unit = b.sub(number(self.tile.padded - lanes), unit)
-                    x = e.vector_at(self.at(node.inputs[0], row.index, unit))
-                    mask = e.unit_mask(unit)
-                    x = x if mask is None else b.select(mask, x, e.math.const(0.0))
-                    sums = b.fadd(_running(e, x, upward), loop.values[0])
-                    e.put_vector(sums, self.at(node, row.index, unit))
-                    last = lanes - 1 if upward else 0
-                    loop.carry(e.math.pairs(sums, sums, lambda n: last))
+        with e.loop(number(0), limit, number(1), name="row") as mine:
+            row = share.row(mine.index)
+            initial = [e.math.const(0.0)]
+            size = number(self.tile.padded)
+            with e.loop(number(0), size, number(lanes), initial, "u") as loop:
+                unit = loop.index
+                if not upward:
+                    unit = b.sub(number(self.tile.padded - lanes), unit)
+                x = e.vector_at(self.at(node.inputs[0], row, unit))
+                mask = e.unit_mask(unit)
+                x = x if mask is None else b.select(mask, x, e.math.const(0.0))
+                sums = b.fadd(_running(e, x, upward), loop.values[0])
+                e.put_vector(sums, self.at(node, row, unit))
+                last = lanes - 1 if upward else 0
+                loop.carry(e.math.pairs(sums, sums, lambda n: last))
 
-    def _finish(self, index: int, start: Value, end: Value) -> None:
+    def _finish(self, index: int, share: Share, start: Value, end: Value) -> None:
         """The last sweep of some rows, vector by vector: sums over rows stay in registers."""
         e = self.e
         limit = number(self.tile.padded)
@@ -161,7 +161,8 @@ class Sweeps:
             places = self.totals(unit.index)
             initial = [e.vector_at(place) for place in places]
             with e.loop(start, end, number(1), initial, "row") as row:
-                place = Place(row.index, unit.index, mask, number(0), index)
+                here = share.row(row.index)
+                place = Place(here, unit.index, mask, number(0), index)
                 values: dict[Node, Value] = {}
                 for node in self.schedule.sweeps[index].gives:
                     e.evaluate(node, values, partial(self.fetch, place=place))
@@ -228,7 +229,7 @@ def _emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> 
     b = e.builder
     with (
         e.loop(number(0), number(tile.blocks), number(1), name="j") as block,
-        chunks(e, share, limit, sweeps.span, tile.rows) as (first, end),
+        chunks(e, limit, sweeps.span, tile.rows) as (first, end),
     ):
         count = e.minimum(number(tile.rows), b.sub(end, first))
         packed = e.at(factor.weights, e.times(block.index, factor.depth * tile.units))
@@ -238,7 +239,7 @@ def _emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> 
         ]
 
         def products(rows: int) -> None:
-            here = [b.add(first, number(q)) for q in range(rows)]
+            here = [share.row(b.add(first, number(q))) for q in range(rows)]
             sums = [
                 [factor.start(row, unit) if factor.start else e.math.const(0.0) for unit in units]
                 for row in here
@@ -254,15 +255,13 @@ def _emit_factor(sweeps: Sweeps, factor: Factor, share: Share, limit: Value) -> 
 
 
 @contextmanager
-def chunks(
-    e: Emitter, share: Share, limit: Value, span: int, rows: int
-) -> Iterator[tuple[Value, Value]]:
+def chunks(e: Emitter, limit: Value, span: int, rows: int) -> Iterator[tuple[Value, Value]]:
     """Loops over a share's rows, `rows` at a time: the first of them, and where they end at most.
 
     Arguments:
-        span: rows that the share has at a time.
+        limit: how many rows. span: rows at a time, a multiple of `rows`.
     """
-    with e.loop(share.start, limit, share.stride, name="r") as chunk:
+    with e.loop(number(0), limit, number(span), name="r") as chunk:
         if rows == span:
             yield chunk.index, limit
             return
