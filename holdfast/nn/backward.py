@@ -159,6 +159,7 @@ class _Backward:
         x = call.x
         d_x = call.layout.make(x, x.shape[-1]) if wanted.x else None
         flat = None if d_x is None else d_x.view(self.x.shape)
+        d_first: Tensor | None = None
         for n, chunk in reversed(list(enumerate(self.chunks))):
             rows = self._rows(n)
             offset = self.spare if chunk.whole.descending else 0
@@ -170,8 +171,8 @@ class _Backward:
                 self._input_gradient(chunk, d_gates, given, flat)
             if n:
                 self._hand_on(chunk, self.chunks[n - 1])
-            else:
-                d_first = self._first_gradient(rows, d_gates) if wanted.h else None
+            elif wanted.h:
+                d_first = self._first_gradient(rows, d_gates)
         small = {name: one for name, one in call.parameters.items() if name in wanted.parameters}
         found |= summed(call.cell, small, self.d_bias, self.d_units, self.chosen.sizes.hidden)
         return self._collect(d_x, d_first, found)
