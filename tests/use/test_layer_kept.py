@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from holdfast.nn import LSTM, Recurrent, backward, kept, passes
+from holdfast.nn import LSTM, Recurrent, backward, kept, passes, program
 from tests.helpers import assert_same, unequal_
 from tests.use.layers import drawn, target
 
@@ -128,17 +128,18 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was packed, in order."""
     found: list[str] = []
 
-    def watch(module: ModuleType, name: str) -> None:
-        pack = getattr(module, name)
+    def watch(name: str, *modules: ModuleType) -> None:
+        pack = getattr(modules[0], name)
 
         def watched(*arguments: Any) -> Any:
             found.append(name)
             return pack(*arguments)
 
-        monkeypatch.setattr(module, name, watched)
+        for module in modules:
+            monkeypatch.setattr(module, name, watched)
 
-    watch(passes, "pack_forward")
-    watch(backward, "pack_backward")
+    watch("pack_forward", passes, program)
+    watch("pack_backward", backward)
     return found
 
 

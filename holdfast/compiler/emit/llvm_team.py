@@ -190,7 +190,7 @@ def _add_whole(module: ir.Module, part: ir.Function, threads_slot: int) -> None:
     whole = ir.Function(module, ir.FunctionType(ir.VoidType(), [slots]), "whole")
     b = ir.IRBuilder(whole.append_basic_block("entry"))
     given = b.alloca(I64, COUNTER + 1)
-    setattr(given, "align", 64)  # llvmlite declares no type for it
+    given.align = 64  # pyright: ignore[reportAttributeAccessIssue]
     threads = b.load(b.gep(whole.args[0], [number(threads_slot)]))
     with b.if_else(b.icmp_signed("<=", threads, number(1))) as (alone, together):
         with alone:
