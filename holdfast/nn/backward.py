@@ -316,6 +316,8 @@ class _Backward:
     ) -> Gradients:
         """Gradients in the user's order of rows."""
         layout, batch = self.call.layout, self.call.h.shape[0]
+        if layout.order is None and not self.call.starts:
+            return Gradients(d_x, d_first, self.d_states, [], parameters)
         pairs = [layout.collect(one, batch) for one in self.d_states]
         states, starts = ([pair[side] for pair in pairs] for side in (0, 1))
         d_h, start = (None, None) if d_first is None else layout.collect(d_first, batch)

@@ -183,7 +183,7 @@ def _run_compiled(
             return Result(out, end.last(out, h), tuple(finals))
         return end.result(out, tuple(finals), sequences)
     keeps = "saved"
-    if recompute != "none" and _again(recompute, cell, x, parameters):
+    if recompute != "none" and _again(recompute, cell, x, (h, *states), "weight_hr" in parameters):
         keeps = "sequences" if sequences else "starts"
     if plain:
         out, *kept = library.Train.apply(tuple(map(len, groups)), tail, keeps, *every)
@@ -196,11 +196,12 @@ def _run_compiled(
     return end.result(out, tuple(kept[:-1]), sequences)
 
 
-def _again(recompute: str, cell: Cell, x: Tensor, parameters: Mapping[str, Tensor]) -> bool:
+def _again(
+    recompute: str, cell: Cell, x: Tensor, states: tuple[Tensor, ...], projected: bool
+) -> bool:
     """Whether the backward pass is to compute again what the forward pass would keep."""
-    _, hidden_size = cell.measure(parameters)
-    rows, projected = x.shape[:-1].numel(), "weight_hr" in parameters
-    return wanted(recompute, cell, rows, hidden_size, projected, x.element_size())
+    rows = x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]
+    return wanted(recompute, cell, rows, states[-1].shape[1], projected, x.element_size())
 
 
 Run = Callable[..., Result]
