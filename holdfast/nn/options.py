@@ -247,3 +247,22 @@ def _check_probability(name: str, value: Any) -> None:
         raise ValueError(
             f"{name} should be a number in range [0, 1], a probability, got: {value!r}"
         )
+
+
+def described(layer: Any) -> list[str]:
+    """The sizes of a layer, and what differs from its defaults."""
+    defaults = (
+        ("proj_size", 0),
+        ("num_layers", 1),
+        ("bias", True),
+        ("batch_first", False),
+        ("dropout", 0),
+        ("bidirectional", False),
+    )
+    changed = [
+        f"{name}={getattr(layer, name)}"
+        for name, default in defaults
+        if getattr(layer, name) != default
+    ]
+    changed += [f"{name}={value!r}" for name, value in layer.options.changed.items()]
+    return [str(layer.input_size), str(layer.hidden_size), *changed]

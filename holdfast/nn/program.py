@@ -7,9 +7,10 @@ what is left for a call are the addresses of its tensors.
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_program import (
     CHECK,
     COPY,
+    HEAD,
     LOAD,
     PART,
     PLACE,
@@ -166,7 +168,8 @@ class Program:
         self._code = (ctypes.c_int64 * count)(*self._program)
         self._address = ctypes.addressof(self._code)
         self._count = count // WIDTH
-        self._bases = ctypes.c_int64 * (self._memory + bool(self.scratch))
+        self._bases = self._memory + bool(self.scratch)
+        self._form = struct.Struct(f"{len(HEAD) + self._bases}q").pack
         self._run = runner()
 
     def pack(self) -> Packed:
@@ -179,17 +182,14 @@ class Program:
     def __call__(self, packed: Packed, *bases: int) -> bool:
         """Run on tensors at these addresses, see `X`, `OUT` and `LAST`; False where the weights are
         not those that were packed."""
-        array = self._bases(*bases)
-        return not self._run(
-            self._address, self._count, packed.address, ctypes.addressof(array), self._places
-        )
+        places = self._places
+        return not self._run(self._form(self._address, self._count, packed.address, places, *bases))
 
-    def bind(self, packed: Packed, *bases: int) -> tuple[Any, tuple[int, int, int, int, int]]:
-        """An array of these addresses, which may be written to, and what `runner` is called with to
-        run on them."""
-        array = self._bases(*bases)
-        place = ctypes.addressof(array)
-        return array, (self._address, self._count, packed.address, place, self._places)
+    def bind(self, packed: Packed, *bases: int) -> ctypes.Array[ctypes.c_int64]:
+        """A call that can be made many times, by `runner` with the address of this array; from
+        element `len(HEAD)` on it holds the bases, and may be written to."""
+        head = (self._address, self._count, packed.address, self._places)
+        return (ctypes.c_int64 * (len(head) + self._bases))(*head, *bases)
 
     def _write(self) -> None:
         """Every layer, the outputs between two of them in either of two places."""
