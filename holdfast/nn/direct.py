@@ -91,6 +91,7 @@ class _Prepared:
             self._tensors = [one for one in self._held if one is not None]
         if self._usable(layer):
             self._weights = Weights(self._tensors)
+            self._matrices = [one for one in self._tensors if one.dim() > 1]
             self.dtype = self._tensors[0].dtype
 
     def _usable(self, layer: Recurrent) -> bool:
@@ -126,7 +127,7 @@ class _Prepared:
         return (
             tuple(map(_place, tensors)) == self._weights.places
             and tensors[0].dtype is self.dtype
-            and all(map(Tensor.is_contiguous, tensors))
+            and all(map(Tensor.is_contiguous, self._matrices))
         )
 
     def way(self, layer: Recurrent, x: Tensor, given: bool) -> _Way | None:

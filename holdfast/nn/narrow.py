@@ -61,12 +61,6 @@ def narrowed(packed: dict[str, Tensor], narrow: str) -> dict[str, Tensor]:
     return found
 
 
-def levels(like: Tensor, rows: int, width: int) -> dict[str, Tensor]:
-    """Memory for the bytes of every thread's rows, and for their steps."""
-    found = like.new_empty(rows, 2, width, dtype=torch.uint8)
-    return {"levels": found, "level_steps": like.new_empty(rows)}
-
-
 def _in_parts(weights: Tensor, held: int) -> Tensor:
     """`[blocks, K, ...]` as `[blocks, K / held, held, ...]`, with zeros behind the last."""
     blocks, depth, *rest = weights.shape

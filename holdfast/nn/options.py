@@ -263,3 +263,14 @@ def _check_probability(name: str, value: Any) -> None:
         raise ValueError(
             f"{name} should be a number in range [0, 1], a probability, got: {value!r}"
         )
+
+
+def described(layer: Any) -> list[str]:
+    """The sizes of a layer, and what differs from its defaults."""
+    changed = [
+        f"{name}={getattr(layer, name)}"
+        for name, default in DEFAULTS.items()
+        if getattr(layer, name) != default
+    ]
+    changed += [f"{name}={value!r}" for name, value in layer.options.changed.items()]
+    return [str(layer.input_size), str(layer.hidden_size), *changed]

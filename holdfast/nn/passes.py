@@ -24,7 +24,6 @@ from holdfast.compiler.plan import Plan
 from holdfast.nn.drawing import draw
 from holdfast.nn.kept import keep
 from holdfast.nn.layout import Layout
-from holdfast.nn.narrow import levels
 from holdfast.nn.packing import dense, pack_forward, shapes
 
 _FEW = 2
@@ -251,11 +250,9 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
     if cell.operand:
         buffers["operand_first"] = operand_first(call, first)
         buffers["operand"] = out if mode == "train" else x.new_empty(layout.rows, sizes.hidden)
-    needed = working_memory(chosen, layout.batch)
-    buffers |= {name: x.new_empty(count) for name, count in needed.items()}
     team = forward_team(call, chosen)
-    if sizes.narrow == DOTS:
-        buffers |= levels(x, team.count * layout.batch, padded(sizes.depth, chosen.tile.lanes))
+    needed = working_memory(chosen, layout.batch, team.count)
+    buffers |= {name: x.new_empty(count) for name, count in needed.items()}
     launch(chosen.kernel, buffers, layout, team)
     return out, carried
 
@@ -305,14 +302,22 @@ def operand_mask(call: Call, first: Tensor) -> Tensor:
     return draw(_noise(call), number, first.shape[1], first.dtype)
 
 
-def working_memory(chosen: Chosen, batch: int) -> dict[str, int]:
-    """How many numbers a forward kernel writes for itself alone, by the names of its slots."""
+def working_memory(chosen: Chosen, batch: int, count: int) -> dict[str, int]:
+    """How many numbers a forward kernel writes for itself alone, by the names of its slots.
+
+    Arguments:
+        count: threads.
+    """
     sizes, sweeps = chosen.sizes, chosen.plan.sweeps
     found = {} if sweeps.single else {"kept": batch * kept_width(sweeps, chosen.tile)}
     if sizes.projection:
         found["hidden"] = batch * sizes.hidden
     if sizes.few:
         found["ahead"] = AHEAD * len(chosen.plan.accumulators) * chosen.tile.padded
+    if sizes.narrow == DOTS:
+        # Two bytes for each h, where numbers have four.
+        found["levels"] = count * batch * padded(sizes.depth, chosen.tile.lanes) // 2
+        found["level_steps"] = count * batch
     return found
 
 

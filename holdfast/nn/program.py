@@ -7,9 +7,10 @@ what is left for a call are the addresses of its tensors.
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_program import (
     CHECK,
     COPY,
+    HEAD,
     LOAD,
     PART,
     PLACE,
@@ -29,6 +31,7 @@ from holdfast.compiler.emit.llvm_program import (
     WIDTH,
     ZERO,
 )
+from holdfast.compiler.emit.llvm_team import COUNTER
 from holdfast.compiler.noise import Noise
 from holdfast.nn import passes
 from holdfast.nn.kept import Weights
@@ -62,6 +65,8 @@ class Part:
     backward: bool = False
     table: Tensor | None = None
     """Of masks that are numbers and not random, as those of zoneout in evaluation."""
+    narrow: str = ""
+    """How W and R are stored: as `passes.Call.narrow`."""
 
     def call(self, steps: int, batch: int) -> passes.Call:
         """A pass of it over tensors that have no memory."""
@@ -75,7 +80,8 @@ class Part:
         noise = None
         if self.table is not None:
             noise = Noise(torch.zeros(batch, dtype=torch.int64, device="cpu"), self.table)
-        return passes.Call(self.cell, x, h, states, self.parameters, layout, noise=noise)
+        arguments = (self.cell, x, h, states, self.parameters, layout)
+        return passes.Call(*arguments, noise=noise, narrow=self.narrow)
 
 
 class Packed:
@@ -86,8 +92,11 @@ class Packed:
         self.address = ctypes.addressof(array)
 
 
-def parts(layer: Recurrent, training: bool) -> list[Part]:
+def parts(layer: Recurrent, training: bool, narrow: str = "") -> list[Part]:
     """What a layer runs in evaluation or in training.
+
+    Arguments:
+        narrow: how W and R are stored, as `passes.Call.narrow`.
 
     Errors: `NotImplementedError` with the reason why it cannot be one program.
     """
@@ -108,7 +117,7 @@ def parts(layer: Recurrent, training: bool) -> list[Part]:
         number, side = divmod(index, sizes.directions)
         own = untie(mode.cell, layer._parameters_at(index), sizes.hidden[number])
         features, width = sizes.features(number), sizes.width(number)
-        found.append(Part(mode.cell, own, features, width, side == 1, mode.table))
+        found.append(Part(mode.cell, own, features, width, side == 1, mode.table, narrow))
     return found
 
 
@@ -166,7 +175,8 @@ class Program:
         self._code = (ctypes.c_int64 * count)(*self._program)
         self._address = ctypes.addressof(self._code)
         self._count = count // WIDTH
-        self._bases = ctypes.c_int64 * (self._memory + bool(self.scratch))
+        self._bases = self._memory + bool(self.scratch)
+        self._form = struct.Struct(f"{len(HEAD) + self._bases}q").pack
         self._run = runner()
 
     def pack(self) -> Packed:
@@ -179,17 +189,14 @@ class Program:
     def __call__(self, packed: Packed, *bases: int) -> bool:
         """Run on tensors at these addresses, see `X`, `OUT` and `LAST`; False where the weights are
         not those that were packed."""
-        array = self._bases(*bases)
-        return not self._run(
-            self._address, self._count, packed.address, ctypes.addressof(array), self._places
-        )
+        places = self._places
+        return not self._run(self._form(self._address, self._count, packed.address, places, *bases))
 
-    def bind(self, packed: Packed, *bases: int) -> tuple[Any, tuple[int, int, int, int, int]]:
-        """An array of these addresses, which may be written to, and what `runner` is called with to
-        run on them."""
-        array = self._bases(*bases)
-        place = ctypes.addressof(array)
-        return array, (self._address, self._count, packed.address, place, self._places)
+    def bind(self, packed: Packed, *bases: int) -> ctypes.Array[ctypes.c_int64]:
+        """A call that can be made many times, by `runner` with the address of this array; from
+        element `len(HEAD)` on it holds the bases, and may be written to."""
+        head = (self._address, self._count, packed.address, self._places)
+        return (ctypes.c_int64 * (len(head) + self._bases))(*head, *bases)
 
     def _write(self) -> None:
         """Every layer, the outputs between two of them in either of two places."""
@@ -256,16 +263,16 @@ class Program:
         loaded = {name: self._loaded + number for number, name in enumerate(packed)}
         self._packs.append((call, chosen))
         self._loaded += len(packed)
-        for name, count in passes.working_memory(chosen, self._batch).items():
-            values[name] = (self._memory, self._room(count * item))
         team = passes.forward_team(call, chosen)
         if team.count > 1 and threads.pool() != "openmp":
             team = threads.Team(1)
+        for name, count in passes.working_memory(chosen, self._batch, team.count).items():
+            values[name] = (self._memory, self._room(count * item))
         self.threads = max(self.threads, team.count)
         values |= call.layout.sizes(team, None)
         if team.by_block:
-            values["arrived"] = counter = (self._memory, self._room(8))
-            self._step(ZERO, self._at(counter), 8)
+            values["arrived"] = counter = (self._memory, self._room(8 * COUNTER))
+            self._step(ZERO, self._at(counter), 8 * COUNTER)
         values["threads"] = team.count
         missing = [name for name in chosen.kernel.slots if name not in (values | loaded)]
         if missing:

@@ -117,7 +117,7 @@ class Training:
         cell, x, sizes, batch = call.cell, call.x, chosen.sizes, call.layout.batch
         self.x = x.reshape(-1, x.shape[-1])
         self.buffers: Buffers = dict(passes.packed(call, chosen, pack_forward))
-        needed = passes.working_memory(chosen, batch)
+        needed = passes.working_memory(chosen, batch, 1)
         self.buffers |= {name: x.new_empty(count) for name, count in needed.items()}
         self.noise = passes.noise_buffers(call)
         self.states = [x.new_empty(batch, sizes.hidden) for _ in cell.states]

@@ -15,16 +15,17 @@ from torch.nn.utils.rnn import PackedSequence
 
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.eager import Resets, Result
-from holdfast.nn import checks, init, operators, truncate
+from holdfast.nn import checks, entry, init, operators, truncate
 from holdfast.nn.direct import Direct
 from holdfast.nn.given import as_extra, widen
-from holdfast.nn.options import DEFAULTS, Options
+from holdfast.nn.options import Options, described
 from holdfast.nn.parameters import Parameters
 from holdfast.nn.ragged import Rows, as_lengths, as_resets
 from holdfast.nn.randomness import INPUT, OUTPUT, Draws, Mode, as_draws
 from holdfast.nn.recompute import reason
 from holdfast.nn.reference import refer, resolve
 from holdfast.nn.sizes import Sizes, each, pick
+from holdfast.nn.stepper import Stepper
 from holdfast.nn.untie import untie
 
 
@@ -164,6 +165,17 @@ class Recurrent(nn.Module):
         if self.options.forget_bias is not None:
             init.forget_bias_(self, self.options.forget_bias)
 
+    def stepper(self, batch: int | None = 1, precision: str | None = None) -> Stepper:
+        """The layer as it is now, for streams: each call takes `[B, I]`, and carries the states.
+
+        >>> stepper = Recurrent("gru", 3, 5).stepper(batch=2)
+        >>> tuple(stepper(torch.randn(2, 3)).shape)
+        (2, 5)
+
+        See `holdfast.nn.stepper.Stepper`.
+        """
+        return Stepper(self, batch, precision)
+
     def flatten_parameters(self) -> None:
         """Nothing: the weights need no particular place in memory. Kept for code that calls it."""
 
@@ -277,9 +289,9 @@ class Recurrent(nn.Module):
         x = input if batched else input.unsqueeze(1)
         if turned:
             x = x.transpose(0, 1)
-        initial = self._given(hx, batched)
+        initial = entry.given(self, hx, batched)
         steps, batch = x.shape[:2]
-        x, initial, casts = self._admit(x, initial, batch, packed=False)
+        x, initial, casts = entry.admit(self, x, initial, batch, packed=False)
         rows = Rows()
         if lengths is not None:
             counts = as_lengths(lengths, steps, batch, x)
@@ -309,9 +321,9 @@ class Recurrent(nn.Module):
         extra: Mapping[str, Tensor] | None,
     ) -> tuple[Any, ...]:
         x, batch_sizes, sorted_indices, unsorted_indices = packed
-        initial = self._given(hx, batched=True)
+        initial = entry.given(self, hx, batched=True)
         batch = int(batch_sizes[0])
-        x, initial, casts = self._admit(x, initial, batch, packed=True)
+        x, initial, casts = entry.admit(self, x, initial, batch, packed=True)
         draws = as_draws(self._modes[self.training], seed, first_step, batch, x.device)
         if sorted_indices is not None:
             draws = draws and draws.sort(sorted_indices)
@@ -330,30 +342,6 @@ class Recurrent(nn.Module):
             for value in (out, *cells)
         )
         return self._results(out, last, tuple(cells), return_cells)
-
-    def _given(self, hx: Any, batched: bool) -> tuple[Any, ...] | None:
-        """The initial states that the caller gave, a tensor or a tuple of tensors a state."""
-        if hx is None:
-            return None
-        layers = 0 if self._sizes.equal else self.num_layers
-        initial = checks.as_states(self._get_name(), hx, self.cell.states, layers)
-        checks.check_state_dims(initial, batched=batched)
-        return initial if batched else each(initial, lambda state: state.unsqueeze(1))
-
-    def _admit(
-        self, x: Tensor, initial: tuple[Any, ...] | None, batch: int, packed: bool
-    ) -> tuple[Tensor, tuple[Any, ...] | None, bool]:
-        """Checked input and initial states in the dtype of the weights; is autocast on?"""
-        weight = getattr(self, next(iter(self._described.shapes)))
-        kind = x.device.type
-        casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-        checks.check_input(x, self.input_size, weight, packed=packed, casts=casts)
-        x = x.to(weight.dtype)
-        if initial is None:
-            return x, None, casts
-        shapes = self._sizes.states(len(self.cell.states), batch)
-        checks.check_states(initial, shapes, x, casts=casts)
-        return x, each(initial, lambda state: state.to(x.dtype)), casts
 
     def _run(
         self, x: Tensor, initial: tuple[Any, ...] | None, call: Pass
@@ -481,14 +469,8 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         """The options that differ from their defaults."""
-        changed = [
-            f"{name}={getattr(self, name)}"
-            for name, default in DEFAULTS.items()
-            if getattr(self, name) != default
-        ]
-        changed += [f"{name}={value!r}" for name, value in self.options.changed.items()]
         cell = [self.cell.name] if type(self) is Recurrent else []
-        return ", ".join([*cell, str(self.input_size), str(self.hidden_size), *changed])
+        return ", ".join([*cell, *described(self)])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Recurrent:
         twin = type(self).__new__(type(self))

@@ -26,22 +26,27 @@ to `f[a]`. ZERO: b bytes at `f[a]`. SPREAD: d rows of c bytes, one behind the ot
 kernel on as many threads as its last slot says, its `whole` at address b.
 """
 
+HEAD = ("program", "steps", "weights", "places")
+"""What a call begins with: two addresses, and how many steps and places of the frame there are."""
+
 WIDTH = 6
 """Numbers of a step."""
 
 
 def emit_program(target: Target) -> str:
-    """The IR of `run(program, steps, weights, bases, places)`, as text.
+    """The IR of `run(call)`, as text.
 
-    steps, places: how many the program and the frame have. The result is 0, or 1 where a check has
-    failed.
+    call: `HEAD` and then the bases. The result is 0, or 1 where a check has failed.
     """
     module = new_module(target)
-    kinds = [I64.as_pointer(), I64, I64.as_pointer(), I64.as_pointer(), I64]
-    function = ir.Function(module, ir.FunctionType(I64, kinds), "run")
-    names = ("program", "steps", "weights", "bases", "places")
-    e = Emitter(module, function, names, FLOAT32, 1, 8)
+    function = ir.Function(module, ir.FunctionType(I64, [I64.as_pointer()]), "run")
+    e = Emitter(module, function, ("call",), FLOAT32, 1, 8)
     b = e.builder
+    for n, name in enumerate(HEAD):
+        value = b.load(e.at(e["call"], n))
+        pointer = name in ("program", "weights")
+        e.slots[name] = b.inttoptr(value, I64.as_pointer()) if pointer else value
+    e.slots["bases"] = e.at(e["call"], len(HEAD))
     frame = b.alloca(I64, e["places"], name="frame")
     with e.loop(number(0), e["steps"], number(1), name="step") as loop:
         step = e.at(e["program"], e.times(loop.index, WIDTH))
