@@ -14,7 +14,7 @@ from torch import Tensor
 from holdfast.compiler.build import runner
 from holdfast.compiler.emit.llvm_program import HEAD
 from holdfast.nn import checks, operators
-from holdfast.nn.program import OUT, Packed, Part, Program, X, parts
+from holdfast.nn.program import OUT, Part, Program, X, parts
 from holdfast.nn.sizes import each
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Stepper:
         self._rows = 1 if batch is None else batch
         self._run = runner()
         self._turn = 0
-        self._chunks: dict[int, tuple[Program, Packed]] = {}
+        self._chunks: dict[int, Program] = {}
         self._pool: list[tuple[np.ndarray[Any, Any], int]] = []
         self._states: list[tuple[Any, ...]] = []
         self.refresh()
@@ -110,7 +110,8 @@ class Stepper:
             narrow = NARROW[self.precision] if self.precision else ""
             self._parts, self.backend_reason = _parts(self.layer, narrow)
             if self._parts is not None:
-                self._program, self._packed = self._chunk(1)
+                self._program = self._chunk(1)
+                self._packed = self._program.pack()
                 self._bind()
                 return
         except NotImplementedError as error:
@@ -304,22 +305,22 @@ class Stepper:
             found += [state.data_ptr() for state in states]
         return [*found, scratch.data_ptr()] if scratch.numel() else found
 
-    def _chunk(self, steps: int) -> tuple[Program, Packed]:
-        """The program of a chunk."""
+    def _chunk(self, steps: int) -> Program:
+        """The program of a chunk; all of them read the same packed weights."""
         found = self._chunks.get(steps)
         if found is None:
             if len(self._chunks) >= _MOST:
                 self._chunks.clear()
-            program = Program(self._parts or [], 1, steps, self._rows, given=True)
-            found = self._chunks[steps] = program, program.pack()
+            found = Program(self._parts or [], 1, steps, self._rows, given=True)
+            self._chunks[steps] = found
         return found
 
     def _through_program(self, x: Tensor) -> Tensor:
-        program, packed = self._chunk(x.shape[0])
+        program = self._chunk(x.shape[0])
         x = x.contiguous()
         out = x.new_empty((x.shape[0], *self._like.shape))
         scratch = x.new_empty(program.scratch, dtype=torch.uint8)
-        program(packed, *self._bases(x.data_ptr(), out.data_ptr(), self._turn, scratch))
+        program(self._packed, *self._bases(x.data_ptr(), out.data_ptr(), self._turn, scratch))
         self._turn = 1 - self._turn
         return out
 

@@ -334,3 +334,55 @@ def test_what_is_refused(generator: torch.Generator) -> None:
     _refused(RuntimeError, "size", lambda: setattr(stepper, "state", (state[0][:, :2], state[1])))
     _refused(TypeError, "not pickled", lambda: pickle.dumps(stepper))
     _same_bits(list(stepper.state), list(state))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_narrow_weights_give_nearly_the_same(
+    precision: str, batch: int, generator: torch.Generator
+) -> None:
+    layer = unequal_(LSTM(12, 40, num_layers=2), generator)
+    x = torch.randn(31, batch, 12, generator=generator)
+    stepper = layer.stepper(batch, precision)
+    exact = layer.stepper(batch)
+    outs = torch.stack([stepper(one) for one in x])
+    wanted = exact.run(x)
+    assert 1e-6 < (outs - wanted).abs().max() < 0.05
+    torch.testing.assert_close(layer.stepper(batch, precision).run(x), outs, rtol=0, atol=1e-5)
+    before = stepper.state
+    found = stepper.accuracy(x)
+    assert 0 < found["mean"] <= found["largest"] < 0.05
+    assert 0 < found["relative"] < 0.05
+    assert_same(list(stepper.state), list(before))
+
+
+def test_accuracy_of_the_layers_own_weights_is_exact(generator: torch.Generator) -> None:
+    stepper = unequal_(LSTM(3, 5), generator).stepper()
+    found = stepper.accuracy(torch.randn(9, 1, 3, generator=generator))
+    assert set(found.values()) == {0.0}
+
+
+def test_narrow_weights_are_refreshed(generator: torch.Generator) -> None:
+    layer = unequal_(LSTM(12, 40), generator)
+    stepper = layer.stepper(precision="int8")
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(2.0)
+    x = torch.randn(5, 1, 12, generator=generator)
+    stale = stepper.run(x)
+    stepper.refresh()
+    stepper.reset()
+    assert not torch.equal(stepper.run(x), stale)
+    assert stepper.accuracy(x)["largest"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("layer", "precision", "words"),
+    [
+        (LSTM(3, 5), "int4", "bf16 or int8, got 'int4'"),
+        (LSTM(3, 5, dtype=torch.float64), "bf16", "made of float32"),
+        (LSTM(5, 5, residual=True), "int8", "residual"),
+    ],
+)
+def test_what_cannot_be_narrow_is_refused(layer: LSTM, precision: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        layer.stepper(precision=precision)
