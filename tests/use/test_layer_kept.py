@@ -313,6 +313,22 @@ def test_a_digest_follows_changes_of_all(
     assert weights.digest() != first
 
 
+def test_a_digest_follows_changes_that_could_undo_each_other(generator: torch.Generator) -> None:
+    """Pairs of numbers, one a bit more and one a bit less, at every distance."""
+    values = torch.rand(512, generator=generator)
+    bits = values.view(torch.int32)
+    weights = kept.Weights([values])
+    found = {weights.digest()}
+    for first in (0, 1, 200, 201):
+        for second in range(first + 1, 512):
+            bits[first] += 17
+            bits[second] -= 17
+            found.add(weights.digest())
+            bits[first] -= 17
+            bits[second] += 17
+    assert len(found) == 1 + sum(511 - first for first in (0, 1, 200, 201))
+
+
 def test_a_digest_knows_where_parts_end(generator: torch.Generator) -> None:
     values = torch.rand(64, generator=generator)
     parts = [kept.Weights([values[:n], values[n:]]).digest() for n in (0, 1, 16, 32, 48, 64)]
