@@ -24,6 +24,7 @@ from holdfast.compiler.plan import Plan
 from holdfast.nn.drawing import draw
 from holdfast.nn.kept import keep
 from holdfast.nn.layout import Layout
+from holdfast.nn.memory import in_huge_pages
 from holdfast.nn.packing import dense, pack_forward, shapes
 
 _FEW = 2
@@ -103,7 +104,7 @@ def train(call: Call, *, blank: bool = True) -> list[Tensor]:
     x, layout, hidden_size = call.x, call.layout, _hidden_size(call)
     rows = x.shape[:-1].numel()
     projected = "weight_hr" in call.parameters
-    saved = x.new_empty(rows, saved_width(call.cell, hidden_size, projected))
+    saved = in_huge_pages(x.new_empty(rows, saved_width(call.cell, hidden_size, projected)))
     if blank:
         plan = planned(call.cell, projected)
         saved[layout.rows :] = 0.0
