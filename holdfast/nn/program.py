@@ -17,6 +17,7 @@ from torch import Tensor
 from holdfast.compiler import threads
 from holdfast.compiler.build import runner
 from holdfast.compiler.cell import Cell
+from holdfast.compiler.emit.llvm_forward import STRIDE
 from holdfast.compiler.emit.llvm_program import (
     CHECK,
     COPY,
@@ -29,6 +30,7 @@ from holdfast.compiler.emit.llvm_program import (
     WIDTH,
     ZERO,
 )
+from holdfast.compiler.emit.llvm_team import COUNTER
 from holdfast.compiler.noise import Noise
 from holdfast.nn import passes
 from holdfast.nn.kept import Weights
@@ -223,7 +225,7 @@ class Program:
         chosen = passes.prepare(mode, call)
         size = self._batch * item
         states = size * chosen.sizes.hidden
-        values: dict[str, Source] = {"x": x, "out": out}
+        values: dict[str, Source] = {"x": x, "out": out, STRIDE: part.width}
         values["h_first"] = self._h_first(index, size * part.width)
         for n, name in enumerate(self._states, 1):
             values[f"state {name}"] = mine = (LAST + n, index * states)
@@ -264,8 +266,8 @@ class Program:
         self.threads = max(self.threads, team.count)
         values |= call.layout.sizes(team, None)
         if team.by_block:
-            values["arrived"] = counter = (self._memory, self._room(8))
-            self._step(ZERO, self._at(counter), 8)
+            values["arrived"] = counter = (self._memory, self._room(8 * COUNTER))
+            self._step(ZERO, self._at(counter), 8 * COUNTER)
         values["threads"] = team.count
         missing = [name for name in chosen.kernel.slots if name not in (values | loaded)]
         if missing:
