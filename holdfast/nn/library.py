@@ -92,6 +92,12 @@ def infer(*arguments: Any) -> list[Tensor]:
 
 
 @untraced
+def infer_both(calls: Sequence[Sequence[Any]]) -> tuple[Tensor, list[list[Tensor]]]:
+    """Both directions into one output, see `passes.infer_both`."""
+    return passes.infer_both([_call(*arguments) for arguments in calls])
+
+
+@untraced
 def _train(*arguments: Any) -> list[Tensor]:
     return passes.train(_call(*arguments))
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -202,6 +202,53 @@ def _again(
     """Whether the backward pass is to compute again what the forward pass would keep."""
     rows = x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]
     return wanted(recompute, cell, rows, states[-1].shape[1], projected, x.element_size())
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """What one direction of a layer runs: the arguments of `run`, and its options by name."""
+
+    backend: str
+    cell: Cell
+    x: Tensor
+    parameters: Mapping[str, Tensor]
+    h: Tensor
+    states: tuple[Tensor, ...]
+    options: Mapping[str, Any]
+
+
+def infer_both(directions: Sequence[Direction], rows: Rows) -> tuple[Tensor, list[Result]] | None:
+    """Both directions into one output, and each result; None where they cannot.
+
+    They can where both are compiled, nothing flows back and only the last states are wanted.
+    """
+    if torch.compiler.is_compiling() or _instead.get() is not None:
+        return None
+    calls, ends = [], []
+    for n, one in enumerate(directions):
+        at, starts = one.options["resets"], ()
+        if at is not None:
+            at, starts = at.at, at.starts
+        bias = any(name in one.parameters for name in ("bias_ih", "bias_hh"))
+        named = library.names(one.cell, bias, "weight_hr" in one.parameters)
+        tensors = [one.parameters[name] for name in named]
+        every = (one.x, one.h, *one.states, *starts, *tensors)
+        flows = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in every)
+        if one.backend != "llvm" or one.options["sequences"] or flows or not _plain(*every):
+            return None
+        noise = one.options["noise"]
+        drawn = (None, None, None) if noise is None else (noise.seeds, noise.steps, noise.table)
+        limits = (rows.lengths, rows.batch_sizes)
+        groups = (list(one.states), list(starts), tensors)
+        calls.append((one.x, one.h, *groups, bias, *limits, at, *drawn, n == 1, one.cell.key))
+        ends.append(_End(one.h, one.states, *limits, n == 1))
+    out, finals = library.infer_both(calls)
+    width = out.shape[-1] // 2
+    results = []
+    for n, (end, last) in enumerate(zip(ends, finals, strict=True)):
+        half = out.narrow(-1, n * width, width)
+        results.append(Result(half, end.last(half, end.h), tuple(last)))
+    return out, results
 
 
 Run = Callable[..., Result]

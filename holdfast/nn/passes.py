@@ -14,7 +14,7 @@ from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_ahead import AHEAD
 from holdfast.compiler.emit.llvm_dots import DOTS, padded
-from holdfast.compiler.emit.llvm_forward import STORING
+from holdfast.compiler.emit.llvm_forward import STORING, STRIDE
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.compiler.emit.llvm_team import COUNTER
@@ -92,6 +92,18 @@ def infer(call: Call, *, sequences: bool = False) -> list[Tensor]:
     mode = "step" if layout.steps == 1 and layout.counts is None else "infer"
     out, finals = _forward(mode, call, {})
     return [out, *(layout.restore(state) for state in finals)]
+
+
+def infer_both(calls: Sequence[Call]) -> tuple[Tensor, list[list[Tensor]]]:
+    """`infer` for both directions: their outputs side by side, and the last states of each."""
+    layout, width = calls[0].layout, calls[0].h.shape[-1]
+    mode = "step" if layout.steps == 1 and layout.counts is None else "infer"
+    out = layout.make(calls[0].x, 2 * width)
+    finals = []
+    for n, call in enumerate(calls):
+        _, carried = _forward(mode, call, {}, out.narrow(-1, n * width, width))
+        finals.append([call.layout.restore(state) for state in carried])
+    return out, finals
 
 
 def train(call: Call, *, blank: bool = True) -> list[Tensor]:
@@ -233,8 +245,14 @@ def _lanes(dtype: torch.dtype) -> int:
     return host().lanes(dtype.itemsize)
 
 
-def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The output as the user sees it, and the last states in the kernel's order."""
+def _forward(
+    mode: str, call: Call, kept: dict[str, Tensor], out: Tensor | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """The output as the user sees it, and the last states in the kernel's order.
+
+    Arguments:
+        out: where the output goes; its rows lie equally far apart.
+    """
     chosen = prepare(mode, call)
     cell, x, layout, sizes = call.cell, call.x, call.layout, chosen.sizes
     first, *carried = call.sorted()
@@ -242,8 +260,9 @@ def _forward(mode: str, call: Call, kept: dict[str, Tensor]) -> tuple[Tensor, li
         mine.clone() if mine.data_ptr() == state.data_ptr() else mine
         for mine, state in zip(carried, call.states, strict=True)
     ]
-    out = layout.make(x, sizes.output)
+    out = layout.make(x, sizes.output) if out is None else out
     buffers: Buffers = {"x": x.contiguous(), "h_first": first, "out": out}
+    buffers[STRIDE] = out.stride(-2)
     buffers |= packed(call, chosen, pack_forward)
     names = (f"state {name}" for name in cell.states)
     buffers |= dict(zip(names, carried, strict=True)) | kept

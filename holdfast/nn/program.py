@@ -18,6 +18,7 @@ from torch import Tensor
 from holdfast.compiler import threads
 from holdfast.compiler.build import runner
 from holdfast.compiler.cell import Cell
+from holdfast.compiler.emit.llvm_forward import STRIDE
 from holdfast.compiler.emit.llvm_program import (
     CHECK,
     COPY,
@@ -230,7 +231,7 @@ class Program:
         chosen = passes.prepare(mode, call)
         size = self._batch * item
         states = size * chosen.sizes.hidden
-        values: dict[str, Source] = {"x": x, "out": out}
+        values: dict[str, Source] = {"x": x, "out": out, STRIDE: part.width}
         values["h_first"] = self._h_first(index, size * part.width)
         for n, name in enumerate(self._states, 1):
             values[f"state {name}"] = mine = (LAST + n, index * states)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm_backward import gates_stride
+from holdfast.compiler.emit.llvm_forward import STRIDE
 from holdfast.nn import chunks, passes
 from holdfast.nn.chunks import Chunk
 from holdfast.nn.memory import borrow
@@ -149,6 +150,7 @@ class Training:
         saved, out, *sequences = found
         buffers = self.buffers | passes.noise_at(self.noise, chunk.start)
         buffers |= {"x": chunk.take(self.x).contiguous(), "h_first": h, "out": out, "saved": saved}
+        buffers[STRIDE] = out.stride(-2)
         given = zip(call.cell.states, self.states, states, sequences, strict=True)
         for name, mine, state, sequence in given:
             mine[: state.shape[0]] = state

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.eager import Resets, Result
-from holdfast.nn import checks, entry, init, operators, truncate
+from holdfast.nn import checks, directions, entry, init, operators, truncate
 from holdfast.nn.direct import Direct
 from holdfast.nn.given import as_extra, widen
 from holdfast.nn.options import Options, described
@@ -364,11 +364,12 @@ class Recurrent(nn.Module):
             entered = x
             if call.draws is not None:
                 entered = call.draws.features(x, first, INPUT, call.rows)
-            results = [
-                self._run_direction(entered, first + direction, initial, call)
+            prepared = [
+                self._prepare(entered, first + direction, initial, call)
                 for direction in range(self._directions)
             ]
-            out = self._merge([result.out for result in results])
+            summed = self._sizes.summed
+            out, results = directions.run(prepared, call.rows, call.tbptt, summed=summed)
             if call.draws is not None:
                 out = call.draws.features(out, first, OUTPUT, call.rows)
             x = self._skip(layer, out, x)
@@ -378,11 +379,8 @@ class Recurrent(nn.Module):
         cells = ()
         if call.sequences:
             pairs = zip(*(result.sequences or () for result in results), strict=True)
-            cells = tuple(_join(list(values)) for values in pairs)
+            cells = tuple(torch.cat(values, -1) for values in pairs)
         return x, self._stack(last), cells
-
-    def _merge(self, outs: list[Tensor]) -> Tensor:
-        return outs[0] + outs[1] if self._sizes.summed else _join(outs)
 
     def _skip(self, layer: int, out: Tensor, x: Tensor) -> Tensor:
         """The output of a layer together with its input, where that is wanted and fits."""
@@ -404,9 +402,9 @@ class Recurrent(nn.Module):
         starts = range(0, len(last), two)
         return tuple(tuple(torch.stack(s[n : n + two]) for n in starts) for s in values)
 
-    def _run_direction(
+    def _prepare(
         self, x: Tensor, index: int, initial: tuple[Any, ...] | None, call: Pass
-    ) -> Result:
+    ) -> operators.Direction:
         rows, draws = call.rows, call.draws
         backward = index % self._directions == 1
         parameters = self._parameters_at(index)
@@ -424,22 +422,12 @@ class Recurrent(nn.Module):
         backend, _ = operators.select(cell, x, parameters)
         h, *states = self._start(x, index, initial, learned, call.batch)
         options: dict[str, Any] = {
-            "lengths": rows.lengths,
-            "batch_sizes": rows.batch_sizes,
             "sequences": call.sequences and index >= len(self._described.cells) - self._directions,
             "noise": draws and draws.noise(index),
             "resets": resets,
             "recompute": self.options.recompute,
         }
-        if call.tbptt:
-            return truncate.run_truncated(
-                call.tbptt, backend, cell, x, parameters, h, tuple(states), **options
-            )
-        arguments = (backend, cell, x, parameters, h, tuple(states))
-        if not backward:
-            return operators.run(*arguments, **options)
-        del options["lengths"], options["batch_sizes"]
-        return operators.run_backwards(*arguments, rows, **options)
+        return operators.Direction(backend, cell, x, parameters, h, tuple(states), options)
 
     def _start(
         self,
@@ -491,7 +479,3 @@ class Recurrent(nn.Module):
         super().__setstate__(state | {"cell": resolve(state["cell"])})
         self._direct = Direct()
         self._create_modes()
-
-
-def _join(directions: list[Tensor]) -> Tensor:
-    return directions[0] if len(directions) == 1 else torch.cat(directions, -1)

@@ -57,7 +57,7 @@ def test_every_layer_has_masks_of_its_own(option: str) -> None:
     options: dict[str, Any] = {option: 0.5, "bidirectional": True, "merge": "sum"}
     layer: Any = LSTM(64, 64, 2, **options)
     seen: list[Tensor] = []
-    layer._run_direction = lambda x, *_: seen.append(x) or Recurrent._run_direction(layer, x, *_)
+    layer._prepare = lambda x, *_: seen.append(x) or Recurrent._prepare(layer, x, *_)
     out = layer(torch.ones(2, 1, 64), seed=1)[0]
     assert torch.equal(seen[0], seen[1]), "both directions see the same input"
     first, second = (seen[0], seen[2]) if option == "input_dropout" else (seen[2], out)
@@ -76,10 +76,8 @@ def test_every_layer_and_direction_has_a_stream_of_its_own(
         p.data.copy_(value)
     results: list[Tensor] = []
     x = drawn((6, 1, 5), generator, torch.float32)
-    run = Recurrent._run_direction
-    layer._run_direction = lambda _, index, *more: run(
-        layer, x.flip(0) if index % 2 else x, index, *more
-    )
+    run = Recurrent._prepare
+    layer._prepare = lambda _, index, *more: run(layer, x.flip(0) if index % 2 else x, index, *more)
     last = layer(x, seed=1)[1][0]  # [4, 1, 5], the same input and weights each
     results += list(last.detach())
     for one in range(4):
@@ -252,7 +250,7 @@ def test_certain_dropout_is_zero(generator: torch.Generator) -> None:
 def test_rates_and_means() -> None:
     layer: Any = LSTM(64, 64, input_dropout=0.3, output_dropout=0.2)
     draws = []
-    layer._run_direction = lambda x, *_: draws.append(x) or Recurrent._run_direction(layer, x, *_)
+    layer._prepare = lambda x, *_: draws.append(x) or Recurrent._prepare(layer, x, *_)
     out = layer(torch.ones(1, 500, 64), seed=0)[0]
     kept = draws[0]
     assert abs(float((kept == 0).double().mean()) - 0.3) < 0.01

@@ -199,3 +199,27 @@ def test_a_stack_keeps_its_way_through_copies(generator: torch.Generator) -> Non
     x = drawn((4, 2, 3), generator, torch.float32)
     assert_same(tensors(twin(x)), tensors(layer(x)))
     assert "merge='sum', highway=True" in repr(layer)
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize("rows", ["dense", "ragged", "resets"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "layer_norm_lstm", "projection", "masked"])
+def test_directions_share_an_output_where_nothing_flows_back(
+    kind: str, rows: str, steps: int, generator: torch.Generator
+) -> None:
+    """What both wrote side by side is what is joined where gradients are wanted."""
+    options: dict[str, Any] = {"proj_size": 3} if kind == "projection" else {}
+    options |= {"recurrent_dropout": 0.3} if kind == "masked" else {}
+    name = "lstm" if kind in ("projection", "masked") else kind
+    layer = unequal_(Recurrent(name, 3, 5, 2, bidirectional=True, **options), generator)
+    x = torch.rand(steps, 4, 3, generator=generator)
+    given: dict[str, Any] = {"seed": 7} if kind == "masked" else {}
+    if rows == "ragged":
+        given["lengths"] = [steps, 0, 1, steps]
+    if rows == "resets":
+        given["resets"] = torch.rand(steps, 4, generator=generator) < 0.4
+    expected = layer(x, **given)
+    with torch.inference_mode():
+        found = layer(x, **given)
+    assert found[0].is_contiguous()
+    assert_same(tensors(found), tensors(expected))

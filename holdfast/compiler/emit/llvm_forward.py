@@ -45,6 +45,9 @@ SIZES = ("counts", "index", "arrived", "indexed", "descending", "steps", "batch"
 counter; all bits set where `index` is used, else 0; whether a dense batch is read from its last
 step to its first; T, B, and whether threads share the units of a row rather than the rows."""
 
+STRIDE = "ld out"
+"""Elements between rows of the output, which may be half of a wider one."""
+
 _SPAN = 12
 """Rows at least that a thread does at a time, where steps have several sweeps."""
 
@@ -82,7 +85,7 @@ def forward_slots(plan: Plan, mode: str, sizes: Sizes) -> list[str]:
         names += [f"sequence {name}" for name in plan.states]
     if mode == "train":
         names.append("saved")
-    return [*names, *SIZES]
+    return [*names, *SIZES, STRIDE]
 
 
 def shared_slots(plan: Plan) -> list[str]:
@@ -126,7 +129,7 @@ class ForwardEmitter:
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
         kinds |= dict.fromkeys(MATRICES, element(sizes.narrow, scalar).as_pointer())
         kinds |= llvm_dots.kinds() if sizes.narrow == DOTS else {}
-        kinds |= size_kinds() | (noise_kinds(scalar) if plan.masks else {})
+        kinds |= size_kinds() | {STRIDE: I64} | (noise_kinds(scalar) if plan.masks else {})
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
         self.e = Emitter(module, self.function, list(self.kinds), form, sizes.hidden, tile.lanes)
@@ -291,8 +294,9 @@ class ForwardEmitter:
         if self.mode == "step":
             return e.at(e["h_first"], e.times(row, width))
         first = b.icmp_signed("==", self.step, number(0))
-        place = b.select(first, row, user_row(e, b.add(self.before, row)))
-        return e.at(b.select(first, e["h_first"], e["out"]), e.times(place, width))
+        there = b.mul(user_row(e, b.add(self.before, row)), e[STRIDE])
+        place = b.select(first, e.times(row, width), there)
+        return e.at(b.select(first, e["h_first"], e["out"]), place)
 
     def _factor(self, node: Node) -> Factor:
         """A gate that is called: R of the gate with its operand, added to the rest of its sum."""
@@ -366,11 +370,13 @@ class ForwardEmitter:
         outputs = plan.forward.outputs
         carried = e.builder.add(e.times(place.row, hidden), place.unit)
         memory_row = e.builder.add(self.offset, place.row)
-        target = e.builder.add(e.times(user_row(e, memory_row), hidden), place.unit)
+        user = user_row(e, memory_row)
+        target = e.builder.add(e.times(user, hidden), place.unit)
         if self.sizes.projection:
             e.store_units(values[outputs["h"]], e.at(e["hidden"], carried), mask)
         else:
-            e.store_units(values[outputs["h"]], e.at(e["out"], target), mask)
+            row = e.at(e["out"], e.builder.mul(user, e[STRIDE]), place.unit)
+            e.store_units(values[outputs["h"]], row, mask)
         for name in plan.states:
             e.store_units(values[outputs[name]], e.at(e[f"state {name}"], carried), mask)
             if self.mode in STORING:
@@ -414,7 +420,7 @@ class ForwardEmitter:
                 sums = product(e, zeros, packed, starts, depth, columns, cut.vectors)
                 for row, found in zip(here, sums, strict=True):
                     user = user_row(e, b.add(self.offset, row))
-                    start = e.at(e["out"], e.times(user, self.sizes.projection))
+                    start = e.at(e["out"], b.mul(user, e[STRIDE]))
                     for v, value in enumerate(found):
                         unit = b.add(e.times(block.index, cut.units), number(v * cut.lanes))
                         mask = e.units_below(unit, number(self.sizes.projection))
