@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 import torch
@@ -52,7 +52,10 @@ SIZES = (
 SHAPES = [pytest.param(shape, id=str(shape)) for shape in SIZES]
 
 
-def unequal_(module: nn.Module, generator: torch.Generator) -> nn.Module:
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def unequal_(module: Module, generator: torch.Generator) -> Module:
     """Give every parameter different random weights, so that swapped gates are seen.
 
     Returns `module`. Matrices are scaled by their columns (a long recurrence neither dies nor

@@ -252,7 +252,7 @@ def lag_2b(settings: Settings) -> Iterator[Row]:
     task = _lag("random filler, p=100, the last symbol", draw, False, 5_680)
     paper = Paper("100 % at 5,680, every symbol a target", 1.0, 5_680)
     note = "symbols that nothing tells are no targets: with them, one unit had to count to 100"
-    yield from _lag_rows(task, settings, paper, note, batch=4)
+    yield from _lag_rows(task, settings, paper, note, batch=2)
 
 
 def _symbols(make: Any) -> Any:

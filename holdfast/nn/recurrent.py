@@ -258,16 +258,9 @@ class Recurrent(nn.Module):
         Errors: `ValueError` for a wrong dtype or a length out of range, `RuntimeError` for wrong
         shapes, `TypeError` for what is not a tensor, as `torch.nn.LSTM`.
         """
-        if not torch.compiler.is_compiling() and not (
-            lengths is not None
-            or resets is not None
-            or seed is not None
-            or tbptt is not None
-            or return_cells
-            or extra is not None
-            or type(first_step) is not int
-            or first_step
-        ):
+        ordinary = type(first_step) is int and not first_step and not (tbptt or return_cells)
+        ordinary = ordinary and lengths is resets is seed is extra is None
+        if ordinary and not torch.compiler.is_compiling():
             found = self._direct(self, input, hx)
             if found is not None:
                 return found

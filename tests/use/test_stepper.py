@@ -275,7 +275,7 @@ def test_inputs_of_other_kinds(generator: torch.Generator) -> None:
         assert torch.equal(layer.stepper(B)(other), expected)
     array = layer.stepper(B)(wide.numpy()[:, ::2])
     assert torch.equal(torch.from_numpy(array), expected)
-    negative = torch._neg_view(-x)
+    negative = torch.ops.aten._neg_view(-x)
     assert torch.equal(layer.stepper(B)(negative), expected)
 
 
