@@ -258,8 +258,8 @@ class Recurrent(nn.Module):
         Errors: `ValueError` for a wrong dtype or a length out of range, `RuntimeError` for wrong
         shapes, `TypeError` for what is not a tensor, as `torch.nn.LSTM`.
         """
-        ordinary = type(first_step) is int and not first_step and not (tbptt or return_cells)
-        ordinary = ordinary and lengths is resets is seed is extra is None
+        ordinary = type(first_step) is int and not first_step and not return_cells
+        ordinary = ordinary and lengths is resets is seed is tbptt is extra is None
         if ordinary and not torch.compiler.is_compiling():
             found = self._direct(self, input, hx)
             if found is not None:

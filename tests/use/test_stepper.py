@@ -366,7 +366,7 @@ def test_narrow_weights_are_refreshed(generator: torch.Generator) -> None:
     layer = unequal_(LSTM(12, 40), generator)
     stepper = layer.stepper(precision="int8")
     with torch.no_grad():
-        layer.weight_hh_l0.mul_(2.0)
+        layer.get_parameter("weight_hh_l0").mul_(2.0)
     x = torch.randn(5, 1, 12, generator=generator)
     stale = stepper.run(x)
     stepper.refresh()
