@@ -280,7 +280,7 @@ def test_inputs_of_other_kinds(generator: torch.Generator) -> None:
 
 
 def test_what_a_cell_is_given_beside_its_input(generator: torch.Generator) -> None:
-    layer = unequal_(Recurrent("phased", I, H), generator)
+    layer: Any = unequal_(Recurrent("phased", I, H), generator)
     x, time = drawn((T, B, I), generator), drawn((T, B), generator).cumsum(0)
     x, time = x.float(), time.float().abs()
     layer.eval()
@@ -293,7 +293,7 @@ def test_what_a_cell_is_given_beside_its_input(generator: torch.Generator) -> No
 
 
 def test_threads_of_large_batches(generator: torch.Generator) -> None:
-    layer = unequal_(LSTM(64, 128), generator)
+    layer: Any = unequal_(LSTM(64, 128), generator)
     x = drawn((2, 128, 64), generator, torch.float32)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -341,7 +341,7 @@ def test_what_is_refused(generator: torch.Generator) -> None:
 def test_narrow_weights_give_nearly_the_same(
     precision: str, batch: int, generator: torch.Generator
 ) -> None:
-    layer = unequal_(LSTM(12, 40, num_layers=2), generator)
+    layer: Any = unequal_(LSTM(12, 40, num_layers=2), generator)
     x = torch.randn(31, batch, 12, generator=generator)
     stepper = layer.stepper(batch, precision)
     exact = layer.stepper(batch)
@@ -363,7 +363,7 @@ def test_accuracy_of_the_layers_own_weights_is_exact(generator: torch.Generator)
 
 
 def test_narrow_weights_are_refreshed(generator: torch.Generator) -> None:
-    layer = unequal_(LSTM(12, 40), generator)
+    layer: Any = unequal_(LSTM(12, 40), generator)
     stepper = layer.stepper(precision="int8")
     with torch.no_grad():
         layer.get_parameter("weight_hh_l0").mul_(2.0)
