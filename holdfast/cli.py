@@ -42,7 +42,25 @@ def add_demo(verbs: Any) -> None:
     parser.set_defaults(run=_run_demo)
 
 
-VERBS = (add_cells, add_show, add_forecast, add_demo)
+def add_tune(verbs: Any) -> None:
+    """``holdfast tune CELL``: measure how the cell's kernels should cut their products here."""
+    parser = verbs.add_parser(
+        "tune", help="measure a cell's kernels on this machine and remember the fastest tiles"
+    )
+    parser.add_argument("cell", help="a name in the catalogue; see `holdfast cells`")
+    for option, size, meaning in (
+        ("--batch", 32, "B, rows of the batch"),
+        ("--steps", 100, "T, steps"),
+        ("--input", 32, "I, inputs"),
+        ("--hidden", 128, "H, units"),
+    ):
+        parser.add_argument(option, type=_count, default=size, help=f"{meaning} (default: {size})")
+    parser.add_argument("--threads", type=_count, help="default: as many as PyTorch takes")
+    parser.add_argument("--inference", action="store_true", help="leave the training kernels out")
+    parser.set_defaults(run=_run_tune)
+
+
+VERBS = (add_cells, add_show, add_tune, add_forecast, add_demo)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -157,6 +175,27 @@ def _run_evaluate(arguments: argparse.Namespace) -> int:
     from holdfast.tasks import commands
 
     return commands.evaluate_model(arguments)
+
+
+def _run_tune(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from holdfast.nn import Recurrent
+    from holdfast.nn.tuning import table, tune
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    layer = Recurrent(arguments.cell, arguments.input, arguments.hidden)
+    watched = sys.stderr.isatty()
+    found = tune(
+        layer,
+        arguments.steps,
+        arguments.batch,
+        training=not arguments.inference,
+        progress=lambda text: print(text, file=sys.stderr) if watched else None,
+    )
+    print(table(found))
+    return 0
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler import cache as disk
-from holdfast.compiler import threads
+from holdfast.compiler import choices, threads
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
 from holdfast.compiler.emit.llvm_digest import emit_digest
@@ -36,7 +36,7 @@ STAGES = ("cell", "graph", "backward", "plan", "llvm", "asm")
 """Names of the printable stages, in order."""
 
 _lock = threading.RLock()
-_kernels: dict[tuple[object, ...], Kernel] = {}
+_kernels: dict[tuple[str, str, torch.dtype, Sizes], Kernel] = {}
 _engines: list[llvm.ExecutionEngine] = []
 """Those that functions without an owner live in."""
 
@@ -126,17 +126,24 @@ def kernel(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:
         mode: one of `emit.llvm.MODES`.
         sizes: I, H, heads and P; the kernel serves any B and T.
     """
-    if mode == "backward" and not cell.inputs:
-        sizes = replace(sizes, input=0)
-    key = (cell.key, mode, dtype, sizes)
+    key = _key(cell, mode, dtype, sizes)
     found = _kernels.get(key)
     if found is None:
         with _lock:
             found = _kernels.get(key)
             if found is None:
-                found = _build(cell, mode, dtype, sizes)
+                found = _build(cell, mode, dtype, key[-1])
                 _kernels[key] = found
     return found
+
+
+def _key(
+    cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes
+) -> tuple[str, str, torch.dtype, Sizes]:
+    """What kernels are told apart by."""
+    if mode == "backward" and not cell.inputs:
+        sizes = replace(sizes, input=0)
+    return cell.key, mode, dtype, sizes
 
 
 @cache
@@ -230,13 +237,46 @@ def _build(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:
     layout = planned(cell, bool(sizes.projection))
     form = emit.FORMATS[dtype]
     target = host()
-    key = _digest(cell.key, layout.text(), mode, form.name, repr(sizes), target.key)
-    chosen = emit.kernel_tile(layout, mode, form, sizes, target)
+    default = emit.kernel_tile(layout, mode, form, sizes, target)
+    chosen = choices.pick(label(cell, mode, dtype, sizes), default)
+    parts = (cell.key, layout.text(), mode, form.name, repr(sizes), repr(chosen), target.key)
 
     def text() -> str:
-        return emit.emit(layout, mode, form, sizes, target)
+        return emit.emit(layout, mode, form, sizes, target, chosen)
 
-    return Kernel(tuple(emit.slots(layout, mode, sizes)), chosen, _engine(key, text, "whole"))
+    engine = _engine(_digest(*parts), text, "whole")
+    return Kernel(tuple(emit.slots(layout, mode, sizes)), chosen, engine)
+
+
+def label(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> str:
+    """The name of a kernel among the remembered choices."""
+    sizes = _key(cell, mode, dtype, sizes)[-1]
+    return choices.name(cell.key, mode, emit.FORMATS[dtype].name, repr(sizes), host().key)
+
+
+def tiles(cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> list[Tile]:
+    """The ways to cut a kernel's product that may be measured; the default first."""
+    layout, form = planned(cell, bool(sizes.projection)), emit.FORMATS[dtype]
+    default = emit.kernel_tile(layout, mode, form, sizes, host())
+    found = choices.candidates(default, emit.accumulated(layout, mode))
+    # Blocks of units must not straddle heads.
+    return [one for one in found if sizes.heads == 1 or one.vectors == default.vectors]
+
+
+def install(kernel: Kernel | None, cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> None:
+    """Let calls take this kernel from now on; with None, one that is made as it is chosen then."""
+    key = _key(cell, mode, dtype, sizes)
+    with _lock:
+        if kernel is None:
+            _kernels.pop(key, None)
+        else:
+            _kernels[key] = kernel
+
+
+def cut(tile: Tile, cell: Cell, mode: str, dtype: torch.dtype, sizes: Sizes) -> Kernel:
+    """The kernel with a given tile, beside the one that calls take."""
+    with _lock, choices.trying(label(cell, mode, dtype, sizes), tile):
+        return _build(cell, mode, dtype, _key(cell, mode, dtype, sizes)[-1])
 
 
 def _digest(*parts: str) -> str:
@@ -272,7 +312,7 @@ def assemble(text: str, target: Target, *, assembly: bool = False) -> bytes:
             module.verify()
         except RuntimeError as error:
             raise BuildError(f"LLVM refuses the emitted code: {error}") from error
-        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+        tuning = llvm.create_pipeline_tuning_options(speed_level=2)
         tuning.loop_unrolling = False
         builder = llvm.create_pass_builder(generator, tuning)
         builder.getModulePassManager().run(module, builder)

@@ -26,7 +26,14 @@ FORMATS: dict[torch.dtype, Format] = {torch.float32: FLOAT32, torch.float64: FLO
 """Formats this target computes in."""
 
 
-def emit(plan: Plan, mode: str, form: Format, sizes: Sizes, target: Target) -> str:
+def emit(
+    plan: Plan,
+    mode: str,
+    form: Format,
+    sizes: Sizes,
+    target: Target,
+    chosen: Tile | None = None,
+) -> str:
     """The IR of one kernel as text.
 
     >>> from holdfast.cells import rnn
@@ -35,9 +42,12 @@ def emit(plan: Plan, mode: str, form: Format, sizes: Sizes, target: Target) -> s
     >>> text = emit(plan(rnn.traced, (), ()), "infer", FLOAT32, Sizes(3, 5), TARGETS["avx2"])
     >>> 'define void' in text
     True
+
+    Arguments:
+        chosen: how the product is cut; by default as `kernel_tile` says.
     """
     module = new_module(target)
-    chosen = kernel_tile(plan, mode, form, sizes, target)
+    chosen = chosen or kernel_tile(plan, mode, form, sizes, target)
     if mode == "backward":
         emitter = BackwardEmitter(module, plan, form, sizes, chosen)
     else:
@@ -55,11 +65,16 @@ def slots(plan: Plan, mode: str, sizes: Sizes) -> list[str]:
 
 
 def kernel_tile(plan: Plan, mode: str, form: Format, sizes: Sizes, target: Target) -> Tile:
-    """How a kernel cuts its product."""
-    sums = 1 if mode == "backward" else max(map(len, groups(plan)), default=1)
+    """How a kernel cuts its product, where nothing was measured."""
+    sums = accumulated(plan, mode)
     width = sizes.depth if sizes.heads > 1 else 0
     lanes = target.lanes(form.itemsize)
     return tile(sizes.hidden, sums, lanes, register_budget(target), width)
+
+
+def accumulated(plan: Plan, mode: str) -> int:
+    """Sums that a kernel accumulates together for each row and vector of units."""
+    return 1 if mode == "backward" else max(map(len, groups(plan)), default=1)
 
 
 def output_tile(cut: Tile, sizes: Sizes) -> Tile:
