@@ -172,11 +172,15 @@ def reber(settings: Settings) -> Iterator[Row]:
     options = {"lr": 0.05, "batch": 2}
     small = Paper("100 % at 39,740; 97 % at 9,500 (4 blocks of 1)", 1.0, 39_740)
     large = Paper("100 % at 8,440; 100 % at 21,730 (3 blocks of 2)", 1.0, 8_440)
-    for hidden, gates, paper in ((4, (0, 0, -2, -2), small), (6, (0, 0, 0, -2, -2, -2), large)):
-        model = Model("lstm_1997", hidden, **biases(i=gates), **options)
-        yield run(task, model, settings, SEEDS, paper)
-        model = Model("lstm", hidden, **biases(f=3.0), **options)
-        yield run(task, model, settings, SEEDS, paper)
+    four: Any = {"lr": 0.02, "batch": 2, "direct": True}
+    linked = "with links from input to output"
+    for model, paper, note in (
+        (Model("lstm_1997", 4, **biases(i=[0, 0, -2, -2]), **four), small, linked),
+        (Model("lstm", 4, **biases(f=1.0), **four), small, linked),
+        (Model("lstm_1997", 6, **biases(i=[0, 0, 0, -2, -2, -2]), **options), large, ""),
+        (Model("lstm", 6, **biases(f=3.0), **options), large, ""),
+    ):
+        yield run(task, model, settings, SEEDS, paper, note)
     elman = Paper("0 % within 200,000 (Elman, 15 units); RTRL, 12 units: some at 25,000")
     yield run(task, Model("rnn", 15, lr=0.005, batch=4), settings, FEW, elman)
 
