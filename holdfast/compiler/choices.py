@@ -63,7 +63,7 @@ def candidates(default: Tile, sums: int) -> list[Tile]:
     """The default tile, then others that fit the registers and cover H with as many vectors.
 
     >>> [(one.rows, one.vectors) for one in candidates(Tile(16, 1, 6, 8), sums=4)]
-    [(6, 1), (5, 1), (7, 1), (3, 2)]
+    [(6, 1), (5, 1), (7, 1), (3, 2), (2, 2), (1, 4)]
 
     Arguments:
         sums: accumulators for each row and vector.

@@ -126,8 +126,9 @@ class _Recorder:
         sequences: bool = False,
         noise: Noise | None = None,
         resets: Resets | None = None,
+        recompute: str = "none",
     ) -> Result:
-        """One layer, one direction, over a sequence."""
+        """One layer, one direction, over a sequence; here every value is kept."""
         packed = None
         if batch_sizes is not None:
             *packed, lengths = _unpack(batch_sizes.to(x.device))

@@ -128,8 +128,8 @@ class Program:
     >>> import torch
     >>> from holdfast.cells import rnn
     >>> weights = {name: torch.rand(shape) for name, shape in rnn.shapes(3, 5).items()}
-    >>> program = Program([Part(rnn, weights, features=3, width=5)], 1, steps=7, batch=2)
-    >>> x, out, h = torch.rand(7, 2, 3), torch.empty(7, 2, 5), torch.empty(1, 2, 5)
+    >>> program = Program([Part(rnn, weights, features=3, width=5)], 1, steps=7, batch=4)
+    >>> x, out, h = torch.rand(7, 4, 3), torch.empty(7, 4, 5), torch.empty(1, 4, 5)
     >>> packed = program.pack()
     >>> program(packed, x.data_ptr(), out.data_ptr(), h.data_ptr()), bool((out[-1] == h[0]).all())
     (True, True)

@@ -335,6 +335,7 @@ def test_a_kernel_has_a_name_of_its_own(
     code = build.assemble(
         "define void @whole() { ret void } define void @part() { ret void }", host()
     )
+    monkeypatch.setattr(build, "team", lambda: None)
     monkeypatch.setattr(build, "assemble", lambda *_: code)
     monkeypatch.setattr(build.emit, "emit", lambda *_: "")
     monkeypatch.setattr(cache, "read", lambda _: None)

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from holdfast.cells import CELLS
-from holdfast.compiler.emit.target import host
+from holdfast.compiler.build import assemble, planned
+from holdfast.compiler.emit import llvm as emit
+from holdfast.compiler.emit.llvm_loops import Sizes
+from holdfast.compiler.emit.llvm_math import FLOAT32
+from holdfast.compiler.emit.target import TARGETS, Target, host
+from holdfast.errors import BuildError
 from holdfast.nn import passes
 from holdfast.nn.layout import lay_out
 from tests.emit.problems import Problem, problem
@@ -88,3 +93,17 @@ def test_dots_pass_on_what_is_no_number(generator: torch.Generator) -> None:
         found = _infer(given._replace(h=h), "int8")[0]
     assert found[:, 1].isnan().all()
     assert found[:, 0].isfinite().all()
+
+
+@pytest.mark.parametrize("mode", ["infer", "step"])
+def test_dots_assemble_for_a_processor_that_has_them(mode: str) -> None:
+    target = Target("x86_64-unknown-linux-gnu", "cascadelake", "+avx512vnni", 64, 32)
+    assert target.dots
+    assert not TARGETS["avx512"].dots
+    plan = planned(CELLS["lstm"])
+    text = emit.emit(plan, mode, FLOAT32, Sizes(5, 37, narrow="dot8"), target)
+    try:
+        code = assemble(text, target, assembly=True).decode()
+    except BuildError as error:
+        pytest.skip(str(error))
+    assert "vpdpbusd" in code

@@ -43,7 +43,6 @@ class Target:
 TARGETS: dict[str, Target] = {
     "avx2": Target("x86_64-unknown-linux-gnu", "haswell", "", 32, 16),
     "avx512": Target("x86_64-unknown-linux-gnu", "skylake-avx512", "", 64, 32),
-    "vnni": Target("x86_64-unknown-linux-gnu", "cascadelake", "+avx512vnni", 64, 32),
     "neon": Target("aarch64-unknown-linux-gnu", "neoverse-n1", "", 16, 32),
 }
 """Targets that can be emitted on any machine."""
