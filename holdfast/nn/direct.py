@@ -1,8 +1,9 @@
-"""The short way of a layer's call where nothing is recorded and nothing is unusual.
+"""The short way of a layer's call where nothing is unusual.
 
-A call whose arguments are an input and initial states, outside of autograd, tracers, modes and
-autocast, runs as one prepared program. Everything else goes the general way, which is the
-definition: whatever is not surely the ordinary case is left to it, errors included.
+A call whose arguments are an input and initial states, outside of tracers, modes and autocast, runs
+as one prepared program, or, where gradients are to flow back, as prepared training passes.
+Everything else goes the general way, which is the definition: whatever is not surely the ordinary
+case is left to it, errors included.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import Parameter
 from holdfast.nn import operators
 from holdfast.nn.kept import Weights
 from holdfast.nn.program import Packed, Part, Program, parts
+from holdfast.nn.train_direct import TrainWay
 
 if TYPE_CHECKING:
     from holdfast.nn.recurrent import Recurrent
@@ -45,13 +47,15 @@ class Direct:
 
     def __call__(self, layer: Recurrent, x: Any, hx: Any) -> tuple[Any, ...] | None:
         """The result of a call, or None where it must go the general way."""
-        if torch.is_grad_enabled() or type(x) not in _KINDS or _watched():
+        if type(x) not in _KINDS or _watched():
             return None
         prepared = self._prepared[layer.training]
         if prepared is None or not prepared.stands(layer):
             prepared = self._prepared[layer.training] = _Prepared(layer)
         if x.dtype is not prepared.dtype or not _dense(x):
             return None
+        if torch.is_grad_enabled():
+            return prepared.train(layer, x, hx)
         way = prepared.way(layer, x, hx is not None)
         return None if way is None else way.run(x, hx)
 
@@ -86,6 +90,7 @@ class _Prepared:
         self._tensors: list[Tensor] = []
         self._stack: list[Part] = []
         self._ways: dict[tuple[Any, ...], _Way | None] = {}
+        self._train_ways: dict[tuple[Any, ...], TrainWay | None] = {}
         self.dtype = None
         if all(type(one) is Parameter and one.is_contiguous() for one in self._held):
             self._tensors = [one for one in self._held if one is not None]
@@ -142,6 +147,22 @@ class _Prepared:
         found = self._ways[key] = _way(layer, self._stack, self._weights, x, given)
         return found
 
+    def train(self, layer: Recurrent, x: Tensor, hx: Any) -> tuple[Any, ...] | None:
+        """The result of a call that gradients flow back through; None where it must go the general
+        way."""
+        given, turned = hx is not None, layer.batch_first
+        key = (x.shape, given, turned, torch.get_num_threads())
+        try:
+            way = self._train_ways[key]
+        except KeyError:
+            if len(self._train_ways) >= _MOST:
+                self._train_ways.clear()
+            way = self._train_ways[key] = _train_way(layer, self._stack, x, given)
+        if way is None:
+            return None
+        first = _first(way.shapes, x, hx) if given else ()
+        return None if first is None else way.run(x, first, turned)
+
 
 def _way(
     layer: Recurrent, stack: list[Part], weights: Weights, x: Tensor, given: bool
@@ -169,6 +190,32 @@ def _way(
     return _Way(program, out, shapes, x)
 
 
+def _train_way(layer: Recurrent, stack: list[Part], x: Tensor, given: bool) -> TrainWay | None:
+    """What runs inputs with the shape of x under autograd; None where nothing can."""
+    if x.dim() != 3 or x.shape[-1] != layer.input_size or not x.numel():
+        return None
+    if any(layer._described.starts) and not given:
+        return None
+    batch, steps = x.shape[:2] if layer.batch_first else (x.shape[1], x.shape[0])
+    try:
+        return TrainWay(layer, stack, steps, batch, given)
+    except NotImplementedError:
+        return None
+
+
+def _first(shapes: Sequence[torch.Size], x: Tensor, hx: Any) -> list[Tensor] | None:
+    """Initial states as the caller gave them; None where they are not plain."""
+    states = (hx,) if len(shapes) == 1 else hx
+    if type(states) not in (tuple, list) or len(states) != len(shapes):
+        return None
+    for state, shape in zip(states, shapes, strict=True):
+        if type(state) not in _KINDS or state.dtype is not x.dtype:
+            return None
+        if state.shape != shape or not _dense(state):
+            return None
+    return list(states)
+
+
 class _Way:
     """A program for one shape of the input.
 
@@ -192,7 +239,7 @@ class _Way:
 
     def run(self, x: Tensor, hx: Any) -> tuple[Any, ...] | None:
         """Output and last states; None where the initial states are not plain."""
-        first = None if hx is None else self._first(x, hx)
+        first = None if hx is None else _first(self._shapes, x, hx)
         if hx is not None and first is None:
             return None
         x = x.contiguous()
@@ -200,6 +247,7 @@ class _Way:
         last = [one.make() for one in self._last]
         bases = [x.data_ptr(), out.data_ptr(), *map(_place, last)]
         if first is not None:
+            first = [state.contiguous() for state in first]
             bases += map(_place, first)
         if self._scratch:
             scratch = x.new_empty(self._scratch)
@@ -210,17 +258,6 @@ class _Way:
             if not self._program(packed, *bases):
                 return None
         return out, last[0] if len(last) == 1 else tuple(last)
-
-    def _first(self, x: Tensor, hx: Any) -> list[Tensor] | None:
-        states = (hx,) if len(self._shapes) == 1 else hx
-        if type(states) not in (tuple, list) or len(states) != len(self._shapes):
-            return None
-        for state, shape in zip(states, self._shapes, strict=True):
-            if type(state) not in _KINDS or state.dtype is not x.dtype:
-                return None
-            if state.shape != shape or not _dense(state):
-                return None
-        return [state.contiguous() for state in states]
 
 
 class _Maker:

@@ -1,4 +1,4 @@
-"""The large products after the loop: by compiled code, small ones by PyTorch's.
+"""The products after the loop: by compiled code, what it cannot read by PyTorch's.
 
 Which of them multiplies, and in which order of operands, depends on sizes alone, so that the same
 call gives the same bits.
@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler import threads
-from holdfast.compiler.build import multiplier
+from holdfast.compiler.build import Kernel, multiplier
 from holdfast.compiler.emit.llvm import FORMATS
 from holdfast.compiler.emit.llvm_outer import piece_size
-
-_SMALL = 100_000
-"""Multiply-adds below which calling PyTorch costs less than what our kernel saves."""
 
 _MANY = 256
 """Rows from which turning a narrow result pays."""
@@ -31,14 +28,14 @@ def gradient_product(left: Tensor, right: Tensor, result: Tensor, *, add: bool) 
         left: `[N, G]`. right: `[N, K]`. result: `[G, K]`.
     """
     rows, width = right.shape
-    if not _compiled(left, right, result, rows * width * left.shape[1]):
+    if not _compiled(left, right, result):
         if add:
             result.addmm_(left.t(), right)
         else:
             torch.mm(left.t(), right, out=result)
         return
     lanes = multiplier("outer", right.dtype).tile.lanes
-    if rows >= _MANY and _wasteful(width, lanes) and not _wasteful(left.shape[1], lanes):
+    if turns(rows, width, left.shape[1], lanes):
         turned = right.new_empty(width, left.shape[1])
         multiply("outer", right, left, turned, add=False)
         result.add_(turned.t()) if add else result.copy_(turned.t())
@@ -52,7 +49,7 @@ def rows_product(left: Tensor, right: Tensor, result: Tensor, *, add: bool) -> N
     Arguments:
         left: `[N, G]`. right: `[G, K]`. result: `[N, K]`.
     """
-    if right.shape[1] > 1 and _compiled(left, right, result, left.shape[0] * right.numel()):
+    if right.shape[1] > 1 and _compiled(left, right, result):
         multiply("rows", left, right, result, add=add)
     elif add:
         result.addmm_(left, right)
@@ -69,8 +66,7 @@ def multiply(order: str, left: Tensor, right: Tensor, result: Tensor, *, add: bo
     kernel = multiplier(order, right.dtype)
     rows, columns = result.shape
     depth = right.shape[0]
-    tiles = -(-rows // kernel.tile.rows)
-    count = max(1, min(tiles, threads.shared(2 * rows * columns * depth)))
+    count = shares(kernel, rows, columns, depth)
     piece = right.new_empty(count * piece_size(FORMATS[right.dtype]))
     tensors = (left, right, result, piece)
     strides = (left.stride(0), right.stride(0), result.stride(0))
@@ -78,8 +74,20 @@ def multiply(order: str, left: Tensor, right: Tensor, result: Tensor, *, add: bo
     kernel([*pointers, *strides, rows, columns, depth, int(add)], count)
 
 
-def _compiled(left: Tensor, right: Tensor, result: Tensor, products: int) -> bool:
-    return products >= _SMALL and all(one.stride(1) == 1 for one in (left, right, result))
+def shares(kernel: Kernel, rows: int, columns: int, depth: int) -> int:
+    """The threads that share a product of `[rows, columns]` with sums of `depth` terms."""
+    tiles = -(-rows // kernel.tile.rows)
+    return max(1, min(tiles, threads.shared(2 * rows * columns * depth)))
+
+
+def turns(rows: int, width: int, height: int, lanes: int) -> bool:
+    """Whether `gradient_product` computes `[width, height]` rather than `[height, width]`."""
+    return rows >= _MANY and _wasteful(width, lanes) and not _wasteful(height, lanes)
+
+
+def _compiled(left: Tensor, right: Tensor, result: Tensor) -> bool:
+    some = left.numel() > 0 and right.numel() > 0
+    return some and all(one.stride(1) == 1 for one in (left, right, result))
 
 
 def _wasteful(width: int, lanes: int) -> bool:
