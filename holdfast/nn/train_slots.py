@@ -178,4 +178,3 @@ class Product:
         self._run(self._array(left, right, turned.data_ptr(), piece, *self._tail), 0, 1)
         target = result[self._rows]
         target.add_(turned.t()) if self._add else target.copy_(turned.t())
-
