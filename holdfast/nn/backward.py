@@ -99,7 +99,7 @@ def backward(
 
 
 @cache
-def _called(plan: Plan) -> dict[str, Node]:
+def called_operands(plan: Plan) -> dict[str, Node]:
     """The operands of the gates that are called, by the gates' names."""
     return {node.name: node.inputs[0] for node in plan.forward.nodes() if node.op == "affine"}
 
@@ -238,7 +238,7 @@ class _Backward:
             x = rows.chunk.gather(self.x)[:, : self.chosen.sizes.input]
             matrices.add_input(found["weight_ih"], x, add=add)
         if "weight_hh" in found:
-            called = _called(self.chosen.plan).items()
+            called = called_operands(self.chosen.plan).items()
             operands = {name: self._saved(rows.saved, node) for name, node in called}
             pairs = self._recurrent(rows, d_gates)
             matrices.add_recurrent(found["weight_hh"], pairs, operands, add=add)
@@ -333,10 +333,10 @@ def _flat(values: Tensor) -> Tensor:
 def _every(incoming: Incoming, states: int) -> list[Tensor | None]:
     """Gradients of out and of every sequence, as rows."""
     given = [incoming.out, *(incoming.sequences or [None] * states)]
-    return [None if one is None else _in_rows(one) for one in given]
+    return [None if one is None else in_rows(one) for one in given]
 
 
-def _in_rows(gradient: Tensor) -> Tensor:
+def in_rows(gradient: Tensor) -> Tensor:
     """The gradient `[T, B, H]` or `[N, H]` as equally distant rows: half of a wider one, as joined
     directions give it, is not copied."""
     strides, shape = gradient.stride(), gradient.shape

@@ -17,7 +17,7 @@ from holdfast.compiler.emit.llvm_backward import gates_stride, gradient_strides
 from holdfast.compiler.emit.llvm_outer import piece_size
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.nn import passes
-from holdfast.nn.backward import _called, _in_rows
+from holdfast.nn.backward import called_operands, in_rows
 from holdfast.nn.memory import borrow
 from holdfast.nn.packing import bias_count, inner, pack_backward, runs, summed
 from holdfast.nn.passes import Call, Chosen
@@ -137,7 +137,7 @@ class Backward:
                 for start, end, first in runs(cell, "h")
                 for n, (line, right, count) in enumerate(pairs)
             ]
-            called = _called(plan)
+            called = called_operands(plan)
             for name, n, position in inner(cell):
                 right = kept(plan.saved_column(called[name]))
                 one = Product(
@@ -193,7 +193,7 @@ class Backward:
                 ctypes.memmove(place, final.data_ptr(), self._state_bytes)
         gradient, stride = self._nothing[1], 0
         if d_out is not None:
-            d_out = _in_rows(d_out)
+            d_out = in_rows(d_out)
             gradient, stride = d_out.data_ptr(), d_out.stride(0)
         memories = (x.data_ptr(), out.data_ptr(), firsts[0].data_ptr(), kept, base, base)
         self._kernel(

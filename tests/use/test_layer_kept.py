@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from holdfast.nn import LSTM, Recurrent, backward, kept, passes, program
+from holdfast.nn import (
+    LSTM,
+    Recurrent,
+    backward,
+    kept,
+    passes,
+    program,
+    train_backward,
+    train_direct,
+)
 from tests.helpers import assert_same, unequal_
 from tests.use.layers import drawn, target
 
@@ -138,8 +147,8 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         for module in modules:
             monkeypatch.setattr(module, name, watched)
 
-    watch("pack_forward", passes, program)
-    watch("pack_backward", backward)
+    watch("pack_forward", passes, program, train_direct)
+    watch("pack_backward", backward, train_backward)
     return found
 
 

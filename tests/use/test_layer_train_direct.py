@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from holdfast.nn import GRU, LSTM, Recurrent, direct, train_direct
+from holdfast.nn import GRU, LSTM, Recurrent, direct, train_direct, train_slots
 from tests.helpers import assert_same, unequal_
 from tests.use.layers import drawn
 
@@ -44,6 +44,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(train_direct.TrainWay, "run", watched)
     return found
+
+
+def _lstm(generator: torch.Generator) -> Any:
+    return unequal_(LSTM(I, H), generator)
 
 
 def _results(layer: Any, steps: int, given: str, frozen: bool, used: slice) -> list[Any]:
@@ -93,7 +97,7 @@ def test_equals_the_general_way(
 
 
 def test_nothing_flows_or_something_is_unusual(made: list[Any], generator: torch.Generator) -> None:
-    layer = unequal_(LSTM(I, H), generator)
+    layer = _lstm(generator)
     x = drawn((5, 2, I), generator, torch.float32)
     layer(x, lengths=[5, 3])
     layer(x, resets=torch.zeros(5, 2, dtype=torch.bool))
@@ -110,7 +114,7 @@ def test_nothing_flows_or_something_is_unusual(made: list[Any], generator: torch
 def test_gradients_of_gradients(
     generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer = unequal_(LSTM(I, H, dtype=torch.float64), generator)
+    layer: Any = unequal_(LSTM(I, H, dtype=torch.float64), generator)
     x = drawn((4, 2, I), generator, torch.float64).requires_grad_()
 
     def second() -> list[Tensor]:
@@ -125,7 +129,7 @@ def test_gradients_of_gradients(
 
 
 def test_weights_that_change_between_the_passes(generator: torch.Generator) -> None:
-    layer = unequal_(LSTM(I, H), generator)
+    layer = _lstm(generator)
     x = drawn((4, 2, I), generator, torch.float32)
     before = layer(x)[0]
     layer.weight_hh_l0.data.mul_(2)
@@ -147,15 +151,36 @@ def test_weights_that_change_between_the_passes(generator: torch.Generator) -> N
     assert_same(layer.weight_hh_l0.grad, 2 * first)
 
 
+def test_frozen_weights_cost_no_product(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+    run = train_slots.Product.__call__
+
+    def watched(self: Any, memories: Any, result: Tensor, *others: Any) -> None:
+        shapes.append(tuple(result.shape))
+        run(self, memories, result, *others)
+
+    monkeypatch.setattr(train_slots.Product, "__call__", watched)
+    layer: Any = LSTM(3, 5, proj_size=2)
+    layer.weight_hh_l0.requires_grad_(False)
+    x = drawn((4, 2, 3), generator, torch.float32)
+    layer(x)[0].sum().backward()
+    assert shapes == [(20, 3), (2, 5)]
+    shapes.clear()
+    layer.requires_grad_(False)(x.requires_grad_())[0].sum().backward()
+    assert shapes == [(4, 2, 3)]
+
+
 def test_threads_train_at_the_same_time(generator: torch.Generator) -> None:
-    layer = unequal_(LSTM(I, H), generator)
+    layer = _lstm(generator)
     inputs = [drawn((9, 2, I), generator, torch.float32) for _ in range(8)]
     weights = list(layer.parameters())
 
     def run(x: Tensor) -> list[Tensor]:
-        return [torch.autograd.grad(layer(x)[0].sum(), weights) for _ in range(20)][-1]
+        return [list(torch.autograd.grad(layer(x)[0].sum(), weights)) for _ in range(20)][-1]
 
     expected = [run(x) for x in inputs]
     with ThreadPoolExecutor(4) as pool:
         for one, other in zip(pool.map(run, inputs), expected, strict=True):
-            assert_same(list(one), list(other))
+            assert_same(one, other)
