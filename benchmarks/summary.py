@@ -70,7 +70,37 @@ class Aim:
         return mean(values) >= self.least and min(values) >= self.each
 
 
-CAUSES: dict[str, str] = {}
+_BEYOND = "on one thread a seventh of the loop's time would be above the processor's peak"
+
+CAUSES: dict[str, str] = {
+    "plain LSTM, inference, onnxruntime": (
+        "a call of a layer costs 20 to 30 µs, one of ONNX Runtime 12 to 15 (`stepper` "
+        "6); from 64 rows on ours runs at 85 to 94 % of the ceiling, so 1.5 is out of "
+        "reach there"
+    ),
+    "plain LSTM, inference, keras": (
+        "Keras runs compiled by JAX here, at 62 to 74 % of the ceiling for large shapes"
+    ),
+    "plain LSTM, training, H ≤ 64, torch": (
+        "the mathematics of a unit and what is kept for the backward pass weigh as much "
+        "as the products"
+    ),
+    "ragged, inference, torch": (
+        "the layout of the rows is made in Python in each call, which short sequences feel"
+    ),
+    "ragged, training, torch": (
+        "the layout of the rows is made in Python in each call, which short sequences feel"
+    ),
+    "float64, inference, torch": ("both wait for weights of twice the bytes"),
+    "peephole LSTM, training, its loop in PyTorch": _BEYOND,
+    "coupled LSTM, training, its loop in PyTorch": _BEYOND,
+    "layer norm, training, its loop in PyTorch": _BEYOND,
+    "zoneout, training, its loop in PyTorch": _BEYOND,
+    "variational dropout, training, its loop in PyTorch": _BEYOND,
+    "plain LSTM, inference, B ≥ 32, H ≥ 128, the ceiling": (
+        "at 32 rows of 128 units the mathematics of the units is a tenth of the time"
+    ),
+}
 """Why a line falls short, by what it says, where it is known; shown where it does."""
 
 
