@@ -33,9 +33,16 @@ def points(rows: Sequence[Mapping[str, Any]], threads: int) -> Iterator[Mapping[
 
 
 def ceilings(runs: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-    """The last measured ceiling for each number of threads."""
-    found = {run["threads"]: run["ceiling"] for run in runs if "ceiling" in run}
+    """The highest ceiling that was measured for each number of threads: others were disturbed."""
+    found: dict[int, Mapping[str, Any]] = {}
+    for run in runs:
+        if "ceiling" in run and _peak(run["ceiling"]) > _peak(found.get(run["threads"])):
+            found[run["threads"]] = run["ceiling"]
     return {threads: found[threads] for threads in sorted(found)}
+
+
+def _peak(ceiling: Mapping[str, Any] | None) -> float:
+    return 0.0 if ceiling is None else ceiling["gflops"]["float32"]
 
 
 def draw(runs: Sequence[Mapping[str, Any]], file: Path) -> bool:
