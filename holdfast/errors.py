@@ -100,6 +100,10 @@ class BuildError(HoldfastError):
     """A kernel could not be emitted or assembled for the processor that was asked for."""
 
 
+class TuneError(HoldfastError, ValueError):
+    """A layer whose kernels cannot be measured."""
+
+
 class DataError(HoldfastError, ValueError):
     """The user's data cannot be used as it is; the message names the file, column or row."""
 

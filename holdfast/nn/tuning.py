@@ -17,6 +17,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.choices import Choice
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.noise import Noise
+from holdfast.errors import TuneError
 from holdfast.nn import operators, passes
 from holdfast.nn.program import Part, parts
 
@@ -74,12 +75,12 @@ def tune(
             options that draw masks change little. seconds: how long a tile is measured.
         progress: is told what is measured.
 
-    Errors: `ValueError` for a layer whose kernels cannot be measured, with the reason.
+    Errors: `TuneError` for a layer whose kernels cannot be measured, with the reason.
     """
     try:
         own = parts(layer, training=False)
     except NotImplementedError as error:
-        raise ValueError(f"tune: the layer has no plain kernels to measure: {error}") from error
+        raise TuneError(f"the layer has no plain kernels to measure: {error}") from error
     found: dict[str, Tuned] = {}
     modes = ["step" if steps == 1 else "infer"] + ["train", "backward"] * training
     for part in own:

@@ -15,6 +15,7 @@ from holdfast import cli
 from holdfast.compiler import build, choices
 from holdfast.compiler.choices import Choice
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
+from holdfast.errors import TuneError
 from holdfast.nn import LSTM, Recurrent, tuning
 from tests.helpers import unequal_
 
@@ -116,8 +117,13 @@ def test_a_tile_that_does_not_fit_is_left_aside() -> None:
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    with pytest.raises(ValueError, match="residual"):
+    with pytest.raises(TuneError, match="residual"):
         tuning.tune(LSTM(5, 5, residual=True), 3, 2)
+
+
+def test_the_verb_says_why_a_cell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tune", "phased", "--hidden", "8"]) == cli.FAILED
+    assert capsys.readouterr().err.startswith("holdfast: error: the layer has no plain kernels")
 
 
 def test_the_verb_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
