@@ -100,6 +100,10 @@ class BuildError(HoldfastError):
     """A kernel could not be emitted or assembled for the processor that was asked for."""
 
 
+class UnpreparedError(HoldfastError):
+    """What is not prepared as one program or pass, with the reason; the general way runs it."""
+
+
 class TuneError(HoldfastError, ValueError):
     """A layer whose kernels cannot be measured."""
 

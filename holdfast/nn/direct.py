@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
+from holdfast.errors import UnpreparedError
 from holdfast.nn import operators
 from holdfast.nn.kept import Weights
 from holdfast.nn.program import Packed, Part, Program, parts
@@ -108,7 +109,7 @@ class _Prepared:
             return False
         try:
             self._stack = parts(layer, layer.training)
-        except NotImplementedError:
+        except UnpreparedError:
             return False
         for part in self._stack:
             # What ties make of the parameters is made once, and these may change.
@@ -180,7 +181,7 @@ def _way(
     sizes = layer._sizes
     try:
         program = Program(stack, sizes.directions, steps, batch, given, weights)
-    except NotImplementedError:
+    except UnpreparedError:
         return None
     if program.threads > 1 and len(stack) > 1:
         return None
@@ -199,7 +200,7 @@ def _train_way(layer: Recurrent, stack: list[Part], x: Tensor, given: bool) -> T
     batch, steps = x.shape[:2] if layer.batch_first else (x.shape[1], x.shape[0])
     try:
         return TrainWay(layer, stack, steps, batch, given)
-    except NotImplementedError:
+    except UnpreparedError:
         return None
 
 

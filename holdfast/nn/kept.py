@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -52,7 +53,7 @@ class Weights:
         self._count = len(tensors)
         self._parts = (ctypes.c_int64 * len(values))(*values)
         self._address = ctypes.addressof(self._parts)
-        self._function = digester()
+        self._function: Any = digester()
 
     def lie(self, *places: int) -> bool:
         """Whether the parameters are still at these addresses."""
@@ -62,7 +63,7 @@ class Weights:
     def check(self) -> tuple[int, int, int]:
         """The address of the function that digests, how many parts there are, and where their
         addresses stand."""
-        place = ctypes.cast(self._function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+        place = ctypes.cast(self._function, ctypes.c_void_p).value or 0
         return place, self._count, self._address
 
     def digest(self) -> int:

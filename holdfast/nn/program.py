@@ -34,6 +34,7 @@ from holdfast.compiler.emit.llvm_program import (
 )
 from holdfast.compiler.emit.llvm_team import COUNTER
 from holdfast.compiler.noise import Noise
+from holdfast.errors import UnpreparedError
 from holdfast.nn import passes
 from holdfast.nn.kept import Weights
 from holdfast.nn.layout import Layout
@@ -99,7 +100,7 @@ def parts(layer: Recurrent, training: bool, narrow: str = "") -> list[Part]:
     Arguments:
         narrow: how W and R are stored, as `passes.Call.narrow`.
 
-    Errors: `NotImplementedError` with the reason why it cannot be one program.
+    Errors: `UnpreparedError` with the reason why it cannot be one program.
     """
     mode, sizes, options = layer._modes[training], layer._sizes, layer.options
     for obstacle, name in (
@@ -112,7 +113,7 @@ def parts(layer: Recurrent, training: bool, narrow: str = "") -> list[Part]:
         (not sizes.equal, "layers of different sizes"),
     ):
         if obstacle:
-            raise NotImplementedError(f"{name} are not a part of programs")
+            raise UnpreparedError(f"{name} are not a part of programs")
     found = []
     for index in range(len(layer._described.cells)):
         number, side = divmod(index, sizes.directions)
@@ -142,7 +143,7 @@ class Program:
         given: initial states are bases, too; else they are zeros.
         weights: what must have the digest that it had when `pack` was called.
 
-    Errors: `NotImplementedError` for cells whose kernels need more than a program knows.
+    Errors: `UnpreparedError` for cells whose kernels need more than a program knows.
     """
 
     def __init__(
@@ -278,7 +279,7 @@ class Program:
         missing = [name for name in chosen.kernel.slots if name not in (values | loaded)]
         if missing:
             cell = call.cell.name
-            raise NotImplementedError(f"a program has no {', '.join(missing)} for the cell {cell}")
+            raise UnpreparedError(f"a program has no {', '.join(missing)} for the cell {cell}")
         start = self._places
         for name in chosen.kernel.slots:
             if name in loaded:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from holdfast.compiler.build import runner
 from holdfast.compiler.emit.llvm_program import HEAD
+from holdfast.errors import UnpreparedError
 from holdfast.nn import checks, operators
 from holdfast.nn.program import OUT, Part, Program, X, parts
 from holdfast.nn.sizes import each
@@ -114,7 +115,7 @@ class Stepper:
                 self._packed = self._program.pack()
                 self._bind()
                 return
-        except NotImplementedError as error:
+        except UnpreparedError as error:
             self._parts, self.backend_reason = None, str(error)
         if self.precision:
             raise ValueError(
@@ -379,12 +380,12 @@ class Stepper:
 def _parts(layer: Recurrent, narrow: str) -> tuple[list[Part] | None, str]:
     """What a program runs, or None, and the reason.
 
-    Errors: `NotImplementedError` with the reason where a program lacks something.
+    Errors: `UnpreparedError` with the reason where a program lacks something.
     """
     found = parts(layer, training=False, narrow=narrow)
     dtype = next(layer.parameters()).dtype
     if narrow and dtype is not torch.float32:
-        raise NotImplementedError(f"narrow weights are made of float32, these are {dtype}")
+        raise UnpreparedError(f"narrow weights are made of float32, these are {dtype}")
     reason = ""
     for part in found:
         x = next(iter(part.parameters.values())).detach().new_zeros(1, 1, part.features)

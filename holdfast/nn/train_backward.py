@@ -16,6 +16,7 @@ from holdfast.compiler.emit.llvm import FORMATS
 from holdfast.compiler.emit.llvm_backward import gates_stride, gradient_strides
 from holdfast.compiler.emit.llvm_outer import piece_size
 from holdfast.compiler.emit.llvm_sweeps import kept_width
+from holdfast.errors import UnpreparedError
 from holdfast.nn import passes
 from holdfast.nn.backward import called_operands, in_rows
 from holdfast.nn.memory import borrow
@@ -36,7 +37,7 @@ class Backward:
         sequences: where those of the states begin behind what is saved, in bytes. given: whether
             the first h is given; otherwise it is zeros.
 
-    Errors: `NotImplementedError` for what is left to `nn.backward`.
+    Errors: `UnpreparedError` for what is left to `nn.backward`.
     """
 
     def __init__(self, call: Call, sequences: Sequence[int], given: bool) -> None:
@@ -47,14 +48,14 @@ class Backward:
         weight = call.parameters.get("weight_hh")
         recurrent = 2 * len(cell.accumulators) * sizes.hidden**2
         if len(chunks_of(call, chosen, again=False)) > 1:
-            raise NotImplementedError("several chunks")
+            raise UnpreparedError("several chunks")
         if passes.team_for(call, chosen, recurrent).count > 1:
-            raise NotImplementedError("several threads")
+            raise UnpreparedError("several threads")
         if weight is not None and weight.shape[1] != sizes.output:
-            raise NotImplementedError("heads")
+            raise UnpreparedError("heads")
         wide = call.parameters.get("weight_ih")
         if cell.inputs or cell.operand or wide is None or wide.shape[1] != call.x.shape[-1]:
-            raise NotImplementedError("more than x goes into a step")
+            raise UnpreparedError("more than x goes into a step")
         self._item = dtype.itemsize
         self._rows, self._hidden = layout.rows, sizes.hidden
         self._stride = gates_stride(chosen.plan, sizes)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from holdfast.compiler.emit.llvm_forward import STRIDE
+from holdfast.errors import UnpreparedError
 from holdfast.nn import library, passes
 from holdfast.nn.memory import borrow, in_huge_pages
 from holdfast.nn.packing import pack_forward
@@ -34,26 +35,26 @@ class Trained:
     Arguments:
         given: whether first states are given; otherwise they are zeros.
 
-    Errors: `NotImplementedError` for what is left to the general way.
+    Errors: `UnpreparedError` for what is left to the general way.
     """
 
     def __init__(self, part: Part, steps: int, batch: int, given: bool, recompute: str) -> None:
         if part.table is not None or part.narrow:
-            raise NotImplementedError("masks or narrow weights")
+            raise UnpreparedError("masks or narrow weights")
         self._call = call = part.call(steps, batch)
         cell, parameters = part.cell, part.parameters
         bias = any(name in parameters for name in ("bias_ih", "bias_hh"))
         self.names = library.names(cell, bias, "weight_hr" in parameters)
         if self.names != list(parameters):
-            raise NotImplementedError("parameters in another order")
+            raise UnpreparedError("parameters in another order")
         self.parameters = [parameters[name] for name in self.names]
         chosen = passes.prepare("train", call)
         sizes, dtype = chosen.sizes, call.x.dtype
         if passes.forward_team(call, chosen).count > 1:
-            raise NotImplementedError("several threads")
+            raise UnpreparedError("several threads")
         hidden, rows, projected = sizes.hidden, call.layout.rows, bool(sizes.projection)
         if wanted(recompute, cell, rows, hidden, projected, dtype.itemsize):
-            raise NotImplementedError("values that are computed again")
+            raise UnpreparedError("values that are computed again")
         self.states = len(cell.states)
         self.options = (bias, part.backward, cell.key, "saved")
         self.saved = (rows, passes.saved_width(cell, hidden, projected))
@@ -203,7 +204,7 @@ def _general(ctx: Any, arriving: Sequence[Tensor | None]) -> tuple[Any, ...]:
 class TrainWay:
     """A stack of layers over inputs of one shape.
 
-    Errors: `NotImplementedError` for what is left to the general way.
+    Errors: `UnpreparedError` for what is left to the general way.
     """
 
     def __init__(

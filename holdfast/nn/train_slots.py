@@ -14,6 +14,7 @@ from torch import Tensor
 
 from holdfast.compiler import threads
 from holdfast.compiler.build import Kernel, multiplier
+from holdfast.errors import UnpreparedError
 from holdfast.nn import passes
 from holdfast.nn.kept import Weights
 from holdfast.nn.products import shares, turns
@@ -60,7 +61,7 @@ class Slots:
         fixed: values of slots that stay. names: slots that each call gives, in its order; those
             that the kernel does not have are passed over.
 
-    Errors: `NotImplementedError` where the kernel needs more.
+    Errors: `UnpreparedError` where the kernel needs more.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Slots:
         values = {"threads": 1, **call.layout.sizes(threads.Team(1), None), **fixed}
         missing = set(slots) - set(values) - set(names) - set(packed)
         if missing:
-            raise NotImplementedError(f"nothing is known of {', '.join(sorted(missing))}")
+            raise UnpreparedError(f"nothing is known of {', '.join(sorted(missing))}")
         self._template = [values.get(name, 0) for name in slots]
         self._places = [slots.index(name) if name in slots else -1 for name in names]
         self._array = ctypes.c_int64 * len(slots)
@@ -129,7 +130,7 @@ class Product:
         order: one of `llvm_outer.ORDERS`. rows: of the left factor. target: the first row of the
             result that is written.
 
-    Errors: `NotImplementedError` where more than one thread would share it.
+    Errors: `UnpreparedError` where more than one thread would share it.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class Product:
             left, right, self._turned = right, left, (width, height)
             height, width, add = width, height, False
         if shares(kernel, height, width, depth) > 1:
-            raise NotImplementedError("threads share a product")
+            raise UnpreparedError("threads share a product")
         self._left, self._right = left, right
         sizes = (left.stride, right.stride, width, height, width, depth)
         self._tail = (*sizes, int(add), 1)

@@ -17,7 +17,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.choices import Choice
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.noise import Noise
-from holdfast.errors import TuneError
+from holdfast.errors import TuneError, UnpreparedError
 from holdfast.nn import operators, passes
 from holdfast.nn.program import Part, parts
 
@@ -79,7 +79,7 @@ def tune(
     """
     try:
         own = parts(layer, training=False)
-    except NotImplementedError as error:
+    except UnpreparedError as error:
         raise TuneError(f"the layer has no plain kernels to measure: {error}") from error
     found: dict[str, Tuned] = {}
     modes = ["step" if steps == 1 else "infer"] + ["train", "backward"] * training
