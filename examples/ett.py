@@ -62,7 +62,7 @@ def main() -> None:
     for name in ("ETTh1", "ETTh2"):
         panel = read_panel(folder / f"{name}.csv.xz", Columns(time="date", target="OT"))
         evaluation, model, seconds = run(panel, arguments.tiny)
-        print(f"### {name}\n\n{table(evaluation, model.scales_[''].std)}\n")
+        print(f"### {name}\n\n{table(evaluation, model.scaling_.targets[''].std)}\n")
         print(
             f"{len(evaluation.rolled.forecast):,} windows; {len(model.history_)} epochs in "
             f"{seconds:.0f} s, epoch {model.best_epoch_} kept."

@@ -119,7 +119,7 @@ def _add_fit(steps: Any) -> None:
     parser.add_argument("--id", metavar="COLUMN", help="id column (default: unique_id, if any)")
     parser.add_argument("--time", default="ds", metavar="COLUMN", help="time column (default: ds)")
     parser.add_argument("--target", default="y", metavar="COLUMN", help="target (default: y)")
-    parser.add_argument("--covariates", type=_names, default=(), metavar="A,B")
+    parser.add_argument("--past", type=_names, default=(), metavar="A,B")
     parser.add_argument("--horizon", type=_count, default=24, help="rows to forecast (24)")
     parser.add_argument("--missing", choices=("error", "fill"), default="error")
     parser.add_argument("--holdout", type=_count, metavar="N", help="score on the last N rows")
@@ -160,19 +160,19 @@ def _add_evaluate(steps: Any) -> None:
 
 
 def _run_fit(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks import commands
+    from holdfast.tasks.forecast import commands
 
     return commands.fit(arguments)
 
 
 def _run_predict(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks import commands
+    from holdfast.tasks.forecast import commands
 
     return commands.predict(arguments)
 
 
 def _run_evaluate(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks import commands
+    from holdfast.tasks.forecast import commands
 
     return commands.evaluate_model(arguments)
 
@@ -199,7 +199,7 @@ def _run_tune(arguments: argparse.Namespace) -> int:
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks import demo
+    from holdfast.tasks.forecast import demo
 
     return demo.run(arguments.out, seed=arguments.seed, max_epochs=arguments.max_epochs)
 

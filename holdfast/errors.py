@@ -119,9 +119,9 @@ class ModelError(HoldfastError, ValueError):
 class MissingExtraError(HoldfastError, ImportError):
     """An optional library is missing; the message names the extra that brings it.
 
-    >>> raise MissingExtraError("forecast", "skorch")
+    >>> raise MissingExtraError("forecast", "polars")
     Traceback (most recent call last):
-    holdfast.errors.MissingExtraError: skorch is not installed; ...
+    holdfast.errors.MissingExtraError: polars is not installed; ...
     """
 
     def __init__(self, extra: str, package: str) -> None:

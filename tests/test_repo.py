@@ -171,6 +171,14 @@ def _without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     first = function.body[0]
     if ast.get_docstring(function, clean=False) is not None:
         length -= (first.end_lineno or first.lineno) - first.lineno + 1
+    if function.name == "__init__":
+        # An estimator names every setting and keeps it under that name, as scikit-learn asks.
+        length -= sum(
+            isinstance(line, ast.Assign)
+            and isinstance(line.value, ast.Name)
+            and ast.unparse(line.targets[0]) == f"self.{line.value.id}"
+            for line in function.body
+        )
     return length
 
 

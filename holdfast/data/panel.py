@@ -8,6 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.data.beside import (
+    Labels,
+    Static,
+    columns_of,
+    future_after,
+    merge_labels,
+    read_future,
+    series_static,
+)
+from holdfast.data.covariates import ROLES, Covariate, Schema
 from holdfast.data.frequency import Frequency, infer, show
 from holdfast.data.tables import Columns, Rows, read_rows
 from holdfast.errors import DataError
@@ -20,25 +30,31 @@ class Series:
     """One series of n rows without gaps.
 
     `y` (n,) has no NaN: missing values are filled from the past, and `observed` (n,) is False
-    there. `covariates` is (n, C), filled the same way.
+    there. `past` is (n, P), `future` (n + E, F) with the E rows after the end of which it is known,
+    `static` (S,); NaN stands where they were empty, and where a row was missing.
     """
 
     id: str
     times: np.ndarray
     y: np.ndarray
     observed: np.ndarray
-    covariates: np.ndarray
+    past: np.ndarray
+    future: np.ndarray
+    static: np.ndarray
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, rows: slice) -> Series:
+        """Some rows without a step; what is known after their end stays with them."""
+        first, last, _ = rows.indices(len(self))
         return replace(
             self,
             times=self.times[rows],
             y=self.y[rows],
             observed=self.observed[rows],
-            covariates=self.covariates[rows],
+            past=self.past[rows],
+            future=self.future[first:] if last > first else self.future[:0],
         )
 
 
@@ -46,13 +62,14 @@ class Series:
 class Panel:
     """Series that share one frequency.
 
-    `name` is the file they come from, `backend` the kind of frame the user gave, `digest` a SHA-256
-    of ids, times and values.
+    `schema` says what the covariates are, `name` is the file the series come from, `backend` the
+    kind of frame the user gave, `digest` a SHA-256 of ids, times and values.
     """
 
     series: tuple[Series, ...]
     frequency: Frequency
     columns: Columns
+    schema: Schema
     has_ids: bool
     backend: str
     name: str
@@ -66,7 +83,15 @@ class Panel:
         return replace(self, series=tuple(change(series) for series in self.series))
 
 
-def read_panel(data: Any, columns: Columns | None = None, *, missing: str = "error") -> Panel:
+def read_panel(
+    data: Any,
+    columns: Columns | None = None,
+    *,
+    missing: str = "error",
+    static: Any = None,
+    future: Any = None,
+    frequency: Frequency | None = None,
+) -> Panel:
     """Whole, checked series from a file or frame.
 
     >>> import polars
@@ -80,25 +105,49 @@ def read_panel(data: Any, columns: Columns | None = None, *, missing: str = "err
     row as not observed, which keeps it out of loss and scores. Only the past is used to fill, so
     that no forecast sees its own future.
 
+    `static` is a table with one row for each id and the static columns; without it these stand in
+    `data`, equal in all rows of a series. `future` is a table with id, time and the future columns
+    after the end of each series; rows of `data` at its end that have them and no target do as well.
+    `frequency` is that of the series where it is known; else it is found in their times.
+
     Raises `DataError`, naming the row, for duplicate times, gaps, NaN, infinity, a mixed frequency
     and series that are too short to have one.
     """
     columns = columns or Columns()
     if missing not in MISSING:
         raise DataError(f"missing={missing!r}; expected one of {', '.join(map(repr, MISSING))}")
-    rows = read_rows(data, columns)
+    beside = Static(static, columns) if static is not None else None
+    apart = columns.static if beside is not None else ()
+    rows = read_rows(data, columns, optional=apart)
     _refuse_infinity(rows, columns)
+    after = read_future(future, columns) if future is not None else None
+    given = [rows.labels, beside.labels if beside else {}, after.labels if after else {}]
+    source = _Source(rows, columns, merge_labels(*given), missing, beside, after)
+    parts = [source.without_future(order) for order in _by_series(rows)]
+    frequency = _frequency(rows, parts, frequency)
+    series = tuple(source.series(part, frequency) for part in parts)
+    schema = _schema(series, columns, source.labels)
+    digest = _digest(series)
+    return Panel(series, frequency, columns, schema, rows.has_ids, rows.backend, rows.name, digest)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One series as rows of a table: those of its past and those after its end."""
+
+    id: str
+    order: np.ndarray
+    ahead: np.ndarray
+
+
+def _by_series(rows: Rows) -> list[_Part]:
+    """Each series, in the order in which ids appear, its rows in the order of their times."""
     ids, first, inverse = np.unique(rows.ids, return_index=True, return_inverse=True)
-    by_series = np.argsort(inverse, kind="stable")
+    by_series = np.lexsort((rows.times, inverse))
     bounds = np.flatnonzero(np.diff(inverse[by_series])) + 1
     groups = np.split(by_series, bounds)
-    parts = []
-    for code in np.argsort(first, kind="stable"):
-        group = groups[code]
-        parts.append((str(ids[code]), group[np.argsort(rows.times[group], kind="stable")]))
-    frequency = _frequency(rows, parts)
-    series = tuple(_series(rows, id, order, frequency, columns, missing) for id, order in parts)
-    return Panel(series, frequency, columns, rows.has_ids, rows.backend, rows.name, _digest(series))
+    nothing = np.zeros(0, dtype=np.int64)
+    return [_Part(str(ids[c]), groups[c], nothing) for c in np.argsort(first, kind="stable")]
 
 
 def _where(id: str) -> str:
@@ -106,23 +155,24 @@ def _where(id: str) -> str:
 
 
 def _refuse_infinity(rows: Rows, columns: Columns) -> None:
-    values = np.column_stack([rows.target, rows.covariates])
-    bad = np.argwhere(np.isinf(values))
-    if len(bad):
-        row, which = bad[0]
-        column = (columns.target, *columns.covariates)[which]
+    for column, values in ((columns.target, rows.target), *rows.covariates.items()):
+        bad = np.flatnonzero(np.isinf(values))
+        if not len(bad):
+            continue
+        row = bad[0]
         raise DataError(
             f"{rows.name}: row {row + 1}: column {column!r} is infinite; correct it or leave it "
             "empty"
         )
 
 
-def _frequency(rows: Rows, parts: list[tuple[str, np.ndarray]]) -> Frequency:
+def _frequency(rows: Rows, parts: list[_Part], known: Frequency | None) -> Frequency:
     """The one frequency of all series; refuses duplicates and series of fewer than three rows."""
-    common: tuple[Frequency, str] | None = None
-    for id, order in parts:
+    common: tuple[Frequency, str] | None = None if known is None else (known, "")
+    for part in parts:
+        id, order = part.id, part.order
         times = rows.times[order]
-        if len(times) < 3:
+        if len(times) < 3 and known is None:
             count = "1 row" if len(times) == 1 else f"{len(times)} rows"
             raise DataError(
                 f"{rows.name}{_where(id)}: only {count}; a series needs at least 3 rows to show "
@@ -136,64 +186,122 @@ def _frequency(rows: Rows, parts: list[tuple[str, np.ndarray]]) -> Frequency:
                 f"{rows.name}: row {other}{_where(id)}: the same time {show(times[same[0]])} as "
                 f"row {one}; keep one of them{hint}"
             )
+        if len(times) < 3:
+            continue
         try:
             frequency = infer(times, _where(id), order + 1)
         except DataError as error:
             raise DataError(f"{rows.name}: {error}") from None
         if common is None:
             common = frequency, id
-        elif common[0] != frequency:
+        elif common[0] != frequency and known is None:
             raise DataError(
                 f"{rows.name}: mixed frequency: series {common[1]!r} is {common[0]} apart, series "
                 f"{id!r} {frequency}; resample to one frequency"
+            )
+        elif common[0] != frequency:
+            raise DataError(
+                f"{rows.name}{_where(id)}: rows are {frequency} apart, the model was trained on "
+                f"{known}; resample the table"
             )
     assert common is not None
     return common[0]
 
 
-def _series(
-    rows: Rows, id: str, order: np.ndarray, frequency: Frequency, columns: Columns, missing: str
-) -> Series:
-    times, target = rows.times[order], rows.target[order]
-    ordinals = frequency.ordinals(times)
-    steps = np.diff(ordinals)
-    if missing == "error":
-        _refuse_missing(rows, id, order, frequency, columns, steps)
-    places = ordinals - ordinals[0]
-    count = int(places[-1]) + 1
-    if count > 20 * len(times):
-        raise DataError(
-            f"{rows.name}{_where(id)}: {len(times)} rows spread over {count} steps of {frequency}; "
-            "fewer than 1 in 20 is there, which is too few to fill"
+@dataclass(frozen=True)
+class _Source:
+    """The tables that series are made from."""
+
+    rows: Rows
+    columns: Columns
+    labels: Labels
+    missing: str
+    beside: Static | None
+    after: Rows | None
+
+    def without_future(self, part: _Part) -> _Part:
+        """Rows at the end that have future covariates and no target are no part of the past."""
+        if not self.columns.future or self.after is not None:
+            return part
+        seen = np.flatnonzero(~np.isnan(self.rows.target[part.order]))
+        if not len(seen):
+            return part
+        end = int(seen[-1]) + 1
+        return _Part(part.id, part.order[:end], part.order[end:])
+
+    def series(self, part: _Part, frequency: Frequency) -> Series:
+        """One checked series on its grid."""
+        rows, id, order = self.rows, part.id, part.order
+        times, target = rows.times[order], rows.target[order]
+        ordinals = frequency.ordinals(times)
+        if self.missing == "error":
+            _refuse_missing(rows, part, frequency, self.columns, np.diff(ordinals))
+        places = ordinals - ordinals[0]
+        count = int(places[-1]) + 1
+        if count > 20 * len(times):
+            raise DataError(
+                f"{rows.name}{_where(id)}: {len(times)} rows spread over {count} steps of "
+                f"{frequency}; fewer than 1 in 20 is there, which is too few to fill"
+            )
+        y = np.full(count, np.nan)
+        y[places] = target
+        observed = ~np.isnan(y)
+        if not observed.any():
+            raise DataError(
+                f"{rows.name}{_where(id)}: column {self.columns.target!r} has no value at all; "
+                "name another target"
+            )
+        return Series(
+            id=id,
+            times=frequency.grid(times[0], count),
+            y=fill(y, frequency.seasons()),
+            observed=observed,
+            past=self._on_grid(order, places, count, self.columns.past),
+            future=np.concatenate(
+                [
+                    self._on_grid(order, places, count, self.columns.future),
+                    self._ahead(part, times[-1], frequency),
+                ]
+            ),
+            static=series_static(rows, order, id, self.columns, self.labels, self.beside),
         )
-    y = np.full(count, np.nan)
-    y[places] = target
-    covariates = np.full((count, rows.covariates.shape[1]), np.nan)
-    covariates[places] = rows.covariates[order]
-    observed = ~np.isnan(y)
-    if not observed.any():
-        raise DataError(
-            f"{rows.name}{_where(id)}: column {columns.target!r} has no value at all; name another "
-            "target"
-        )
-    filled = [fill(covariates[:, c], ()) for c in range(covariates.shape[1])]
-    return Series(
-        id=id,
-        times=frequency.grid(times[0], count),
-        y=fill(y, frequency.seasons()),
-        observed=observed,
-        covariates=np.stack(filled, axis=1) if filled else covariates,
-    )
+
+    def _on_grid(
+        self, order: np.ndarray, places: np.ndarray, count: int, names: tuple[str, ...]
+    ) -> np.ndarray:
+        values = np.full((count, len(names)), np.nan)
+        values[places] = columns_of(self.rows, order, names, self.labels)
+        return values
+
+    def _ahead(self, part: _Part, end: np.datetime64, frequency: Frequency) -> np.ndarray:
+        """What is known after the end of a series (E, F)."""
+        names = self.columns.future
+        if self.after is None:
+            order = future_after(self.rows, part.ahead, end, frequency, f"series {part.id!r}:")
+            return columns_of(self.rows, order, names, self.labels)
+        mine = np.flatnonzero(self.after.ids == part.id)
+        mine = mine[np.argsort(self.after.times[mine], kind="stable")]
+        order = future_after(self.after, mine, end, frequency, f"series {part.id!r}:")
+        return columns_of(self.after, order, names, self.labels)
+
+
+def _schema(series: tuple[Series, ...], columns: Columns, labels: Labels) -> Schema:
+    """What the covariates are, and which numbers have gaps."""
+    found = []
+    for role in ROLES:
+        for place, name in enumerate(getattr(columns, role)):
+            kind = columns.kind(name)
+            gaps = kind == "number" and any(
+                bool(np.isnan(getattr(one, role)[..., place]).any()) for one in series
+            )
+            found.append(Covariate(name, role, kind, labels.get(name, ()), gaps))
+    return Schema(tuple(found))
 
 
 def _refuse_missing(
-    rows: Rows,
-    id: str,
-    order: np.ndarray,
-    frequency: Frequency,
-    columns: Columns,
-    steps: np.ndarray,
+    rows: Rows, part: _Part, frequency: Frequency, columns: Columns, steps: np.ndarray
 ) -> None:
+    id, order = part.id, part.order
     remedy = 'pass missing="fill" (--missing fill) to fill from the past and leave out of the loss'
     gaps = np.flatnonzero(steps > 1)
     if len(gaps):
@@ -203,12 +311,16 @@ def _refuse_missing(
             f"{rows.name}: row {order[at + 1] + 1}{_where(id)}: a gap: {steps[at] - 1} time(s) of "
             f"{frequency} are missing after {show(rows.times[order[at]])}, {lost} in all; {remedy}"
         )
-    empty = np.flatnonzero(np.isnan(rows.target[order]))
-    if len(empty):
-        raise DataError(
-            f"{rows.name}: row {order[empty[0]] + 1}{_where(id)}: column {columns.target!r} is "
-            f"empty (NaN), {len(empty)} row(s) in all; {remedy}"
-        )
+    numbers = [name for name in rows.covariates if columns.kind(name) == "number"]
+    for column, values in [(columns.target, rows.target)] + [
+        (name, rows.covariates[name]) for name in numbers
+    ]:
+        empty = np.flatnonzero(np.isnan(values[order]))
+        if len(empty):
+            raise DataError(
+                f"{rows.name}: row {order[empty[0]] + 1}{_where(id)}: column {column!r} is "
+                f"empty (NaN), {len(empty)} row(s) in all; {remedy}"
+            )
 
 
 def fill(values: np.ndarray, seasons: tuple[int, ...]) -> np.ndarray:
@@ -235,8 +347,9 @@ def fill(values: np.ndarray, seasons: tuple[int, ...]) -> np.ndarray:
 def _digest(series: tuple[Series, ...]) -> str:
     digest = hashlib.sha256()
     for one in series:
-        digest.update(repr((one.id, len(one), one.covariates.shape[1])).encode())
+        digest.update(repr((one.id, len(one), one.past.shape, one.future.shape)).encode())
         digest.update(np.ascontiguousarray(one.times.astype(np.int64)).tobytes())
         digest.update(np.where(one.observed, one.y, np.nan).tobytes())
-        digest.update(np.ascontiguousarray(one.covariates).tobytes())
+        for values in (one.past, one.future, one.static):
+            digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

@@ -28,37 +28,67 @@ FORMATS = ("%Y-%m", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y")
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns are called; `id` None means `unique_id` if there, else one series."""
+    """What the columns are called, and what is known when; `id` None means `unique_id` if there.
+
+    `past` names columns whose future is not known at a forecast, `future` those whose future is,
+    `static` those with one value for each series. They hold numbers, but for those that
+    `categorical` names (labels) and those that `text` names (words).
+    """
 
     id: str | None = None
     time: str = TIME
     target: str = TARGET
-    covariates: tuple[str, ...] = ()
+    past: tuple[str, ...] = ()
+    future: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Every column beside id, time and target."""
+        return (*self.past, *self.future, *self.static)
+
+    def kind(self, name: str) -> str:
+        """``"number"``, ``"category"`` or ``"text"``."""
+        if name in self.text:
+            return "text"
+        return "category" if name in self.categorical else "number"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A parsed table: ids (N,), times (N,) datetime64[us], target (N,), covariates (N, C)."""
+    """A parsed table: ids (N,), times (N,) datetime64[us], target (N,) and covariates by name.
+
+    A covariate is (N,) float64 with NaN where it is empty; that of a label or a text holds its
+    place in `labels`.
+    """
 
     ids: np.ndarray
     times: np.ndarray
     target: np.ndarray
-    covariates: np.ndarray
+    covariates: dict[str, np.ndarray]
+    labels: dict[str, tuple[str, ...]]
     has_ids: bool
     backend: str
     name: str
 
 
-def read_rows(data: Any, columns: Columns) -> Rows:
+def read_rows(data: Any, columns: Columns, *, optional: tuple[str, ...] = ()) -> Rows:
     """The rows of a CSV or Parquet file (also .gz, .xz), or of a pandas or polars frame.
+
+    Columns that `optional` names may be missing; a missing target is NaN, a missing covariate is
+    left out.
 
     Raises `DataError` for a missing file or column, an empty table, and a value that cannot be
     read.
     """
-    frame, name = _frame(data)
+    frame, name = load_frame(data)
     wanted = [columns.time, columns.target, *columns.covariates]
     wanted += [columns.id] if columns.id else []
     for column in wanted:
+        if column in optional:
+            continue
         if column not in frame.columns:
             raise DataError(
                 f"{name}: there is no column {column!r}; the columns are "
@@ -67,17 +97,43 @@ def read_rows(data: Any, columns: Columns) -> Rows:
     if not len(frame):
         raise DataError(f"{name}: the table is empty; it needs a header and at least some rows")
     id_column = columns.id or (ID if ID in frame.columns else None)
-    ids = _ids(frame[id_column], name) if id_column else np.full(len(frame), "")
-    covariates = [_numbers(frame[column], name) for column in columns.covariates]
+    ids = read_ids(frame[id_column], name) if id_column else np.full(len(frame), "")
+    covariates, labels = read_covariates(frame, columns, name)
+    there = columns.target in frame.columns
     return Rows(
         ids=ids,
         times=_times(frame[columns.time], name),
-        target=_numbers(frame[columns.target], name),
-        covariates=np.stack(covariates, axis=1) if covariates else np.zeros((len(frame), 0)),
+        target=_numbers(frame[columns.target], name) if there else np.full(len(frame), np.nan),
+        covariates=covariates,
+        labels=labels,
         has_ids=id_column is not None,
         backend=frame.implementation.value,
         name=name,
     )
+
+
+def read_covariates(
+    frame: Any, columns: Columns, name: str
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
+    """The covariates that `frame` (of narwhals) has, and the labels that their codes stand for."""
+    covariates: dict[str, np.ndarray] = {}
+    labels: dict[str, tuple[str, ...]] = {}
+    for column in columns.covariates:
+        if column not in frame.columns:
+            continue
+        if columns.kind(column) == "number":
+            covariates[column] = _numbers(frame[column], name, "; or name it in `categorical`")
+        else:
+            covariates[column], labels[column] = _codes(frame[column])
+    return covariates, labels
+
+
+def _codes(column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The column as places in its sorted labels, NaN where it is empty."""
+    values = [None if value is None or value == "" else str(value) for value in column.to_list()]
+    labels = tuple(sorted({value for value in values if value is not None and value != "nan"}))
+    places = {label: float(place) for place, label in enumerate(labels)}
+    return np.array([places.get(value or "", np.nan) for value in values]), labels
 
 
 def make_frame(columns: dict[str, Any], backend: str) -> Any:
@@ -88,7 +144,8 @@ def make_frame(columns: dict[str, Any], backend: str) -> Any:
     return nw.from_dict(columns, backend=known).to_native()
 
 
-def _frame(data: Any) -> tuple[Any, str]:
+def load_frame(data: Any) -> tuple[Any, str]:
+    """The table as a frame of narwhals, and its name for messages."""
     nw = require("narwhals")
     if not isinstance(data, (str, os.PathLike)):
         try:
@@ -122,7 +179,8 @@ def _frame(data: Any) -> tuple[Any, str]:
     return nw.from_native(frame, eager_only=True), str(path)
 
 
-def _ids(column: Any, name: str) -> np.ndarray:
+def read_ids(column: Any, name: str) -> np.ndarray:
+    """The ids as text (N,). Raises `DataError` for an empty one."""
     nulls = np.flatnonzero(column.is_null().to_numpy())
     if len(nulls):
         raise DataError(
@@ -132,7 +190,7 @@ def _ids(column: Any, name: str) -> np.ndarray:
     return np.array([str(value) for value in column.to_list()])
 
 
-def _numbers(column: Any, name: str) -> np.ndarray:
+def _numbers(column: Any, name: str, hint: str = "") -> np.ndarray:
     """The column as float64, with NaN where it is empty."""
     nw = require("narwhals")
     if column.dtype.is_numeric() or column.dtype == nw.Boolean:
@@ -147,7 +205,7 @@ def _numbers(column: Any, name: str) -> np.ndarray:
         except (TypeError, ValueError):
             raise DataError(
                 f"{name}: row {row + 1}: column {column.name!r} holds {value!r}, which is not a "
-                "number; correct it or leave it empty"
+                f"number; correct it or leave it empty{hint}"
             ) from None
     return values
 

@@ -1,22 +1,24 @@
 """Scaled series become tensors, and windows are index arithmetic on them, so nothing is copied.
 
-A forecast made at row o (the *origin*, the last row that is known) reads a window of rows up to o
-and, for each of the H target rows o+1 .. o+H, what is known beforehand: the calendar, and the
-values one or more whole seasons earlier (*lags*, all of them at least H rows back, so known at o).
+A forecast made at row o (the *origin*, the last row that is known) reads the rows up to o, and what
+is known beforehand of the H target rows o+1 .. o+H. Rows before the first of a series repeat it and
+are marked as not there.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from holdfast.data.calendar import calendar_features
-from holdfast.data.panel import Panel, Series
-from holdfast.data.scaling import Scale
+from holdfast.data.covariates import Schema
+from holdfast.data.panel import Panel, Series, fill
+from holdfast.data.scaling import Scale, Scaling
 
 REPEATS = 4
 
@@ -36,7 +38,7 @@ class Recipe:
 
     @property
     def history(self) -> int:
-        """Rows a series must have up to and including the origin."""
+        """Rows up to and including the origin that a forecast reads, where they are there."""
         return self.window + max(self.lags, default=1)
 
     @property
@@ -61,83 +63,194 @@ def default_lags(seasons: tuple[int, ...], horizon: int, repeats: int = REPEATS)
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What a network gets for B windows, each with S neighboring origins, the last at row R - 1.
+
+    y            (B, R)         scaled target; filled where it was not observed
+    observed     (B, R)         1 where it was, else 0
+    there        (B, R)         1 from the first row of the series on, else 0
+    past         (B, R, P)      numbers of which the future is not known
+    past_codes   (B, R, p)      labels of the same, 0 where unknown
+    future       (B, R+H, F)    numbers known beforehand; the first are the calendar's
+    future_codes (B, R+H, f)    labels of the same
+    static       (B, Z)         numbers of the series
+    static_codes (B, z)         its labels
+    series       (B,)           which series it is in training; -1 for a new one
+    scale        (B, 2)         what scaled values are multiplied by, and added to
+    target       (B, S, H)      scaled values to forecast
+    weight       (B, S, H)      1 where they were observed, else 0
+    """
+
+    y: Tensor
+    observed: Tensor
+    there: Tensor
+    past: Tensor
+    past_codes: Tensor
+    future: Tensor
+    future_codes: Tensor
+    static: Tensor
+    static_codes: Tensor
+    series: Tensor
+    scale: Tensor
+    target: Tensor
+    weight: Tensor
+
+    @property
+    def span(self) -> int:
+        """S, origins in each window."""
+        return self.target.shape[1]
+
+    @property
+    def horizon(self) -> int:
+        """H, rows to forecast."""
+        return self.target.shape[2]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+@dataclass(frozen=True)
 class Windows:
     """Tensors over all rows of all series, each series followed by H rows of known future.
 
-    x          (N, F)  what the recurrent layer reads at a row
-    calendar   (N, C)  known beforehand
-    lagged     (N, K)  scaled target one lag before each row; 0 where the series had not begun
-    z          (N,)    scaled target, 0 in the future rows
-    weight     (N,)    1 where the target was observed, else 0
-    starts     first row of each series; lengths  its rows without the future ones
+    `scales` are those of the series, also as the `scale` (L, 2) of a batch. `starts` (L,) is the
+    first row of each of L series, `lengths` (L,) its rows without the future ones,
+    `first_ordinals` (L,) where it begins on the grid of all series, and `known` (L,) which series
+    of training it is. The rest are the columns of a `Batch`; the calendar is stored once.
     """
 
     recipe: Recipe
-    x: Tensor
+    starts: Tensor
+    lengths: np.ndarray
+    first_ordinals: Tensor
+    known: Tensor
+    scales: tuple[Scale, ...]
+    scale: Tensor
     calendar: Tensor
-    lagged: Tensor
     z: Tensor
-    weight: Tensor
-    starts: tuple[int, ...]
-    lengths: tuple[int, ...]
+    observed: Tensor
+    past: Tensor
+    past_codes: Tensor
+    future: Tensor
+    future_codes: Tensor
+    static: Tensor
+    static_codes: Tensor
 
-    def origins(self, index: int, first: int, last: int, step: int = 1) -> np.ndarray:
-        """Origins of series `index` from its row `first` to `last`, as rows of the tensors."""
-        begin = max(first, self.recipe.history - 1)
-        return self.starts[index] + np.arange(begin, last + 1, step)
+    def batch(self, blocks: np.ndarray, span: int = 1) -> Batch:
+        """The windows whose last origins are `blocks` (B, 2): series, and row within it."""
+        H, reach = self.recipe.horizon, self.recipe.history + span - 2
+        series, origin = torch.as_tensor(blocks).unbind(1)
+        local = origin[:, None] + torch.arange(-reach, H + 1)
+        there = local >= 0
+        rows = self.starts[series][:, None] + local.clamp(min=0)
+        past = rows[:, : reach + 1]
+        z, observed = self.z[rows], self.observed[rows] * there
+        grid = self.first_ordinals[series][:, None] + local
+        calendar = self.calendar[grid.clamp(min=0)]
+        return Batch(
+            y=z[:, : reach + 1],
+            observed=observed[:, : reach + 1],
+            there=there[:, : reach + 1].float(),
+            past=self.past[past],
+            past_codes=self.past_codes[past],
+            future=torch.cat([calendar, self.future[rows]], dim=-1),
+            future_codes=self.future_codes[rows],
+            static=self.static[series],
+            static_codes=self.static_codes[series],
+            series=self.known[series],
+            scale=self.scale[series],
+            target=z[:, 1 + reach + 1 - span :].unfold(1, H, 1),
+            weight=observed[:, 1 + reach + 1 - span :].unfold(1, H, 1),
+        )
 
-    def inputs(self, origins: np.ndarray, span: int = 1) -> dict[str, Tensor]:
-        """What the network reads to forecast from each of the `span` rows up to `origins` (B,).
+    def undo(self, z: np.ndarray, owner: np.ndarray) -> np.ndarray:
+        """Scaled values of the series `owner`, which broadcasts, in the user's unit."""
+        std = np.array([scale.std for scale in self.scales])
+        mean = np.array([scale.mean for scale in self.scales])
+        y = z * std[owner] + mean[owner]
+        return np.exp(y) if self.scales[0].log else y
 
-        Returns ``x`` (B, window+span-1, F), ``known`` (B, span, H, K+1+C): candidates, which are
-        the lagged values and a zero for the value at the origin, all relative to the latter; then
-        the calendar. And ``level`` (B, span, 1), the value at the origin.
-        """
-        at = torch.as_tensor(origins)[:, None]
-        read = at + torch.arange(-(self.recipe.window + span - 2), 1)
-        origin = at + torch.arange(1 - span, 1)
-        target = origin[..., None] + torch.arange(1, self.recipe.horizon + 1)
-        level = self.z[origin][..., None]
-        candidates = self.lagged[target] - level[..., None]
-        now = torch.zeros(*target.shape, 1)
-        known = torch.cat([candidates, now, self.calendar[target]], dim=-1)
-        return {"x": self.x[read], "known": known, "level": level}
-
-    def targets(self, origins: np.ndarray, span: int = 1) -> tuple[Tensor, Tensor]:
-        """The scaled values to forecast and their weights, both (B, span, H)."""
-        origin = torch.as_tensor(origins)[:, None] + torch.arange(1 - span, 1)
-        target = origin[..., None] + torch.arange(1, self.recipe.horizon + 1)
-        return self.z[target], self.weight[target]
+    def last(self) -> np.ndarray:
+        """The last row of every series as its origin, (L, 2)."""
+        return np.stack([np.arange(len(self.lengths)), self.lengths - 1], axis=1)
 
 
-def make_windows(panel: Panel, scales: dict[str, Scale], recipe: Recipe) -> Windows:
-    """The tensors of every series of `panel`, one after the other."""
-    parts = [_features(series, scales[series.id], panel, recipe) for series in panel.series]
-    lengths = tuple(map(len, panel.series))
-    starts = np.cumsum([0, *(length + recipe.horizon for length in lengths)])[:-1]
-    tensors = [torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True)]
-    return Windows(recipe, *tensors, starts=tuple(map(int, starts)), lengths=lengths)
+def make_windows(
+    panel: Panel, scaling: Scaling, recipe: Recipe, schema: Schema, known: dict[str, int]
+) -> Windows:
+    """The tensors of every series of `panel`, one after the other.
+
+    `schema` is that of training, `known` the number of each series there.
+    """
+    H, frequency = recipe.horizon, panel.frequency
+    scales = tuple(scaling.of(series, panel) for series in panel.series)
+    pairs = zip(panel.series, scales, strict=True)
+    parts = [_columns(series, scale, panel, scaling, schema, H) for series, scale in pairs]
+    names = parts[0].keys()
+    columns = {name: torch.from_numpy(np.concatenate([p[name] for p in parts])) for name in names}
+    lengths = np.array([len(series) for series in panel.series])
+    starts = np.cumsum([0, *(lengths + H)])[:-1]
+    ordinals = frequency.ordinals(np.array([series.times[0] for series in panel.series]))
+    first = panel.series[int(ordinals.argmin())].times[0]
+    count = int((ordinals - ordinals.min() + lengths).max()) + H
+    calendar = calendar_features(frequency.grid(first, count), frequency)
+    return Windows(
+        recipe=recipe,
+        starts=torch.from_numpy(starts),
+        lengths=lengths,
+        first_ordinals=torch.from_numpy(ordinals - ordinals.min()),
+        known=torch.tensor([known.get(series.id, -1) for series in panel.series]),
+        scales=scales,
+        scale=torch.tensor([(scale.std, scale.mean) for scale in scales], dtype=torch.float32),
+        calendar=torch.from_numpy(calendar),
+        **columns,
+    )
 
 
-def _features(series: Series, scale: Scale, panel: Panel, recipe: Recipe) -> tuple[np.ndarray, ...]:
-    n, H = len(series), recipe.horizon
-    future = panel.frequency.after(series.times[-1], H)
-    calendar = calendar_features(np.concatenate([series.times, future]), panel.frequency)
-    z = np.concatenate([scale.apply(series.y), np.zeros(H)])
-    lagged = np.zeros((n + H, len(recipe.lags)))
-    for k, lag in enumerate(recipe.lags):
-        lagged[lag:, k] = z[:-lag]
-    observed = np.concatenate([series.observed, np.zeros(H, bool)]).astype(np.float64)
-    columns = [np.diff(z, prepend=z[0]), 1 - observed]
-    firsts = {lag for m in recipe.seasons for lag in recipe.lags if lag % m == 0 and lag < m + H}
-    columns += [z - lagged[:, recipe.lags.index(lag)] for lag in sorted(firsts)]
-    main = [recipe.lags.index(lag) for lag in recipe.main_lags]
-    if main:
-        columns.append(z - lagged[:, main].mean(axis=1))
-    else:
-        columns.append(z)
-    covariates = np.zeros((n + H, series.covariates.shape[1]))
-    covariates[:n] = scale.apply_covariates(series.covariates)
-    x = np.concatenate([np.stack(columns, axis=1), covariates, calendar], axis=1)
-    as_float = (x, calendar, lagged, z, observed)
-    return tuple(np.ascontiguousarray(part, dtype=np.float32) for part in as_float)
+def _columns(
+    series: Series, scale: Scale, panel: Panel, scaling: Scaling, schema: Schema, H: int
+) -> dict[str, np.ndarray]:
+    """One series as the columns of `Windows`, its H future rows included."""
+    n = len(series)
+    values: dict[str, Any] = {
+        "z": np.concatenate([scale.apply(series.y), np.zeros(H)]),
+        "observed": np.concatenate([series.observed, np.zeros(H)]),
+    }
+    sizes = {"past": n, "future": min(n + H, len(series.future)), "static": 1}
+    for role, size in sizes.items():
+        given = getattr(series, role)
+        given = given[None] if role == "static" else given[:size]
+        given = schema.translate(role, given, panel.schema)
+        numbers, codes = _encode(given, role, schema, scaling)
+        missing = 0 if role == "static" else n + H - size
+        values[role] = np.pad(numbers, ((0, missing), (0, 0)), mode="edge")
+        values[f"{role}_codes"] = np.pad(codes, ((0, missing), (0, 0)), mode="edge")
+    integers = {f"{role}_codes" for role in sizes}
+    return {
+        name: np.ascontiguousarray(part, dtype=np.int64 if name in integers else np.float32)
+        for name, part in values.items()
+    }
+
+
+def _encode(
+    values: np.ndarray, role: str, schema: Schema, scaling: Scaling
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled numbers with their flags of absence, and codes counted from 1; 0 is unknown.
+
+    An empty number takes the last one there was, so that no forecast sees its own future.
+    """
+    covariates = schema.of(role)
+    scaled = scaling.covariates(role, values) if covariates else values
+    numbers, codes = [np.zeros((len(values), 0))], [np.zeros((len(values), 0))]
+    for place, covariate in enumerate(covariates):
+        column = values[:, place]
+        missing = np.isnan(column)
+        if covariate.kind == "number":
+            filled = scaled[:, place]
+            numbers.append((fill(filled, ()) if missing.any() else filled)[:, None])
+            if covariate.gaps:
+                numbers.append(missing[:, None])
+        else:
+            codes.append(np.where(missing, 0, column + 1)[:, None])
+    return np.concatenate(numbers, axis=1), np.concatenate(codes, axis=1)

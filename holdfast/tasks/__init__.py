@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from holdfast.tasks.evaluate import Evaluation as Evaluation
-from holdfast.tasks.evaluate import evaluate as evaluate
-from holdfast.tasks.forecast import Forecaster as Forecaster
+from holdfast.tasks.forecast.estimator import Forecaster as Forecaster
+from holdfast.tasks.forecast.evaluate import Evaluation as Evaluation
+from holdfast.tasks.forecast.evaluate import evaluate as evaluate
 
 __all__ = ["Evaluation", "Forecaster", "evaluate"]

@@ -126,7 +126,7 @@ def test_two_frequencies_in_two_series(tmp_path: Path, capsys: pytest.CaptureFix
         ("--learning-rate", "-1", "learning_rate=-1.0; expected"),
         ("--learning-rate", "1e30", "training diverged in epoch 1"),
         ("--seed", "-4", "seed=-4; expected"),
-        ("--covariates", "temp", "no column 'temp'"),
+        ("--past", "temp", "no column 'temp'"),
     ],
 )
 def test_unusable_settings(
@@ -161,10 +161,6 @@ def test_predicting_what_the_model_does_not_know(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = model.parent
-    stranger = csv(several(("b", "new")), folder / "new.csv")
-    assert "unknown series 'new'" in predict(capsys, model, stranger)
-    short = csv(several(rows=20), folder / "short.csv")
-    assert "(series 'b'): 20 rows; a forecast needs at least" in predict(capsys, model, short)
     weekly = csv(several(rows=700)[::7], folder / "weekly.csv")
     assert "rows are 7 days apart, the model was trained on 1 day" in predict(capsys, model, weekly)
     other = csv(several().rename({"y": "z"}), folder / "other.csv")
@@ -196,8 +192,8 @@ def test_wrong_model_folders(model: Path, capsys: pytest.CaptureFixture[str]) ->
     for change, message in (
         ({"format_version": 99}, "format version 99, this Holdfast reads up to 1; upgrade"),
         ({"format": "something else"}, "holds format 'something else'"),
-        ({"scales": None}, "incomplete"),
-        ({"inputs": [3, 3]}, "weights and configuration belong to different models"),
+        ({"scaling": None}, "incomplete"),
+        ({"calendar": 99}, "weights and configuration belong to different models"),
     ):
         config.write_text(json.dumps(json.loads(good_config) | change))
         assert message in predict(capsys, model, table)

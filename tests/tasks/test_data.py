@@ -8,10 +8,11 @@ import pytest
 
 from holdfast.data import Columns, load_metro_traffic, read_panel
 from holdfast.data.calendar import calendar_features
+from holdfast.data.covariates import ROLES, Schema
 from holdfast.data.frequency import Frequency, infer, show
 from holdfast.data.optional import require
 from holdfast.data.panel import fill
-from holdfast.data.scaling import Scale, fit_scales
+from holdfast.data.scaling import Scale, Scaling, fit_scales
 from holdfast.data.windows import Recipe, default_lags, make_windows
 from holdfast.errors import MissingExtraError
 from tests.helpers import assert_same
@@ -106,25 +107,24 @@ def test_lags_are_whole_seasons_and_never_below_the_horizon() -> None:
 
 def test_windows_hold_what_is_known_at_the_origin() -> None:
     panel = read_panel(daily(60).with_columns(pl.col("y").rank().alias("y")))
-    scale = Scale(mean=0.0, std=1.0)
+    scaling = Scaling("standard", {"": Scale(0.0, 1.0)}, dict.fromkeys(ROLES, ((), ())))
     recipe = Recipe(window=5, horizon=3, seasons=(7,), lags=(7, 14))
-    windows = make_windows(panel, {"": scale}, recipe)
+    windows = make_windows(panel, scaling, recipe, Schema(), {"": 0})
     y = panel.series[0].y
-    inputs = windows.inputs(np.array([30]), span=2)
-    target, weight = windows.targets(np.array([30]), span=2)
-    assert inputs["x"].shape == (1, 6, windows.x.shape[1])
-    assert inputs["level"].flatten().tolist() == [y[29], y[30]]
-    assert target[0].tolist() == [y[30:33].tolist(), y[31:34].tolist()]
-    assert weight.min() == 1
-    expected = np.stack([y[24:27] - y[30], y[17:20] - y[30], np.zeros(3)], axis=1)
-    assert_same(inputs["known"][0, 1, :, :3].tolist(), expected.tolist())
-    assert_same(inputs["x"][0, -1, 0].item(), float(y[30] - y[29]))
-    assert windows.targets(np.array([59]))[1].max() == 0
+    batch = windows.batch(np.array([[0, 30]]), span=2)
+    assert_same(batch.y[0].double().numpy(), y[30 - 19 : 31].copy())
+    assert batch.y.shape[1] == recipe.history + 1
+    assert batch.target[0].tolist() == [y[30:33].tolist(), y[31:34].tolist()]
+    assert batch.weight.min() == batch.there.min() == 1
+    assert windows.batch(np.array([[0, 59]])).weight.max() == 0
+    early = windows.batch(np.array([[0, 4]]))
+    assert early.there[0].tolist() == [0.0] * 14 + [1.0] * 5
+    assert early.y[0, :15].tolist() == [y[0]] * 15
 
 
 def test_scales_are_those_of_the_training_rows() -> None:
     panel = read_panel(edit(daily(60), 55, "y", 1e6))
-    scale = fit_scales(panel, {"": 50})[""]
+    scale = fit_scales(panel, {"": 50}).targets[""]
     assert scale.mean == pytest.approx(daily(60)["y"][:50].mean())
     assert_same(scale.undo(scale.apply(panel.series[0].y)), panel.series[0].y.copy())
 
@@ -134,7 +134,7 @@ def test_the_shipped_series() -> None:
     assert table.shape == (17_520, 6)
     assert table["y"].null_count() == 104
     assert list(load_metro_traffic("pandas").columns) == table.columns
-    panel = read_panel(table, Columns(covariates=("temp",)), missing="fill")
+    panel = read_panel(table, Columns(past=("temp",)), missing="fill")
     assert str(panel.frequency) == "1 hour"
     assert (~panel.series[0].observed).sum() == 104
 

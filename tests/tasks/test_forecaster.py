@@ -15,9 +15,12 @@ import torch
 from sklearn.base import clone
 
 from holdfast.data import Columns, read_panel
+from holdfast.data.covariates import Schema
+from holdfast.data.windows import Recipe
 from holdfast.errors import DataError, ModelError
 from holdfast.tasks import Forecaster, evaluate
-from holdfast.tasks.forecast_net import ForecastNet
+from holdfast.tasks.forecast.heads import Point
+from holdfast.tasks.forecast.nets import Shape, make_net
 from tests.helpers import assert_same
 from tests.tasks.small import SMALL, csv, daily, edit, several
 
@@ -54,7 +57,9 @@ def test_early_stopping_ends_training() -> None:
 
 
 def test_the_forget_gate_starts_open() -> None:
-    net = ForecastNet(input_size=5, known_size=3, candidates=1, horizon=2, hidden_size=6)
+    recipe = Recipe(window=5, horizon=2, seasons=(), lags=())
+    shape = Shape(recipe, Schema(), calendar=3, series=1, head=Point(), hidden_size=6)
+    net: Any = make_net("direct", shape)
     weights = net.recurrent.state_dict()
     bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
     assert_same(bias, torch.tensor([0.0] * 6 + [1.0] * 6 + [0.0] * 12))
@@ -125,7 +130,7 @@ def test_training_sees_nothing_of_its_held_out_tail() -> None:
 
 def test_a_covariate_is_read_from_the_past_only() -> None:
     table = daily().with_columns(pl.Series("temp", np.random.default_rng(5).normal(size=160)))
-    model = Forecaster(**SMALL, covariates=["temp"]).fit(table[:130])
+    model = Forecaster(**SMALL, past=["temp"]).fit(table[:130])
     changed = model.roll(edit(table, 145, "temp", 3.0), step=1)
     plain = model.roll(table, step=1)
     before = plain.origins[0] < 145

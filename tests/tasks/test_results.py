@@ -20,4 +20,4 @@ def test_ett_is_forecast_better_than_by_every_baseline(
     assert len(evaluation.rolled.forecast) == 2857
     ours, *others = (row["MSE"] for row in evaluation.scores.values())
     assert ours < min(others)
-    assert ours / model.scales_[""].std ** 2 < limit
+    assert ours / model.scaling_.targets[""].std ** 2 < limit

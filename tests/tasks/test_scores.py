@@ -8,8 +8,9 @@ import pytest
 from statsforecast.models import AutoETS
 from utilsforecast import losses
 
-from holdfast.tasks import Forecaster, baselines, evaluate, metrics
-from holdfast.tasks.evaluate import show_score
+from holdfast.tasks import Forecaster, evaluate
+from holdfast.tasks.forecast import baselines, metrics
+from holdfast.tasks.forecast.evaluate import show_score
 from tests.helpers import assert_same
 from tests.tasks.small import SMALL, daily, several
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.data.panel import Panel
+from holdfast.tasks.forecast.forecasts import Forecasts
 
 
 @dataclass(frozen=True)
@@ -14,14 +15,19 @@ class Rolled:
     """Rolling-origin forecasts of a panel.
 
     `starts` is the first scored row of each series, `origins` its origins as rows of the series,
-    and `forecast` (W, H) the forecasts of all series, one below the other.
+    and `forecasts` those of all series, W of H steps, one series below the other.
     """
 
     panel: Panel
     starts: tuple[int, ...]
     origins: tuple[np.ndarray, ...]
-    forecast: np.ndarray
+    forecasts: Forecasts
     horizon: int
+
+    @property
+    def forecast(self) -> np.ndarray:
+        """The point forecasts (W, H)."""
+        return self.forecasts.point
 
     @property
     def truth(self) -> np.ndarray:

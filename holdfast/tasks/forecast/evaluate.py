@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from holdfast.data.frequency import DAY, Frequency
-from holdfast.tasks import baselines, metrics
-from holdfast.tasks.forecast import Forecaster
-from holdfast.tasks.rolled import Rolled
+from holdfast.tasks.forecast import baselines, metrics
+from holdfast.tasks.forecast.estimator import Forecaster
+from holdfast.tasks.forecast.rolled import Rolled
 
 OURS = "Holdfast"
 

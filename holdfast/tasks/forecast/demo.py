@@ -8,12 +8,13 @@ from pathlib import Path
 from holdfast.data.atomic import write_file
 from holdfast.data.metro import load_metro_traffic
 from holdfast.data.panel import Panel
-from holdfast.tasks.evaluate import Evaluation, evaluate, show_score
-from holdfast.tasks.forecast import SPAN, Forecaster
-from holdfast.tasks.plots import png
+from holdfast.tasks.forecast.estimator import Forecaster
+from holdfast.tasks.forecast.evaluate import Evaluation, evaluate, show_score
+from holdfast.tasks.forecast.origins import SPAN
+from holdfast.tasks.forecast.plots import png
+from holdfast.tasks.forecast.report import demo_figure, demo_report
+from holdfast.tasks.forecast.speed import Speed, compare_layers
 from holdfast.tasks.progress import training_bar
-from holdfast.tasks.report import demo_figure, demo_report
-from holdfast.tasks.speed import Speed, compare_layers
 
 HELD_OUT = 70 * 24
 
@@ -60,7 +61,12 @@ def _missing(panel: Panel) -> int:
 
 def _speed(model: Forecaster) -> Speed:
     T = model.recipe_.window + SPAN - 1
-    return compare_layers(model.batch_size, T, model.inputs_[0], model.hidden_size)
+    return compare_layers(model.batch_size, T, layer_inputs(model), model.hidden_size)
+
+
+def layer_inputs(model: Forecaster) -> int:
+    """I of the forecaster's recurrent layer."""
+    return int(model.net_.recurrent.input_size)  # type: ignore[union-attr]
 
 
 def _print_scores(evaluation: Evaluation) -> None:

@@ -26,9 +26,10 @@ def choose_recipe(settings: Any, panel: Panel) -> Recipe:
 
     The window covers the longest season, but at least 28 and at most 72 rows: what is longer ago
     comes in through the lags. Lags are four whole
-    longest seasons back and two of each other, fewer when the shortest series has no room for them.
+    longest seasons back and two of each other, fewer when the series of median length has no room
+    for them. Shorter series take part with windows that begin before them.
 
-    Raises `DataError` when the shortest series is too short to train on.
+    Raises `DataError` when no series is long enough to train on.
     """
     H = settings.horizon
     seasons = panel.frequency.seasons() if settings.seasons is None else tuple(settings.seasons)
@@ -36,27 +37,41 @@ def choose_recipe(settings: Any, panel: Panel) -> Recipe:
     window = settings.window
     if window is None:
         window = min(LONGEST_WINDOW, max(SHORTEST_WINDOW, max(seasons, default=0)))
-    shortest = min(panel.series, key=len)
-    rows = len(shortest)
-    room = rows - held_out(settings.validation, rows, H) - H
-    if settings.lags is not None:
-        lags = tuple(sorted({int(lag) for lag in settings.lags}))
-        if lags and lags[0] < H:
-            raise DataError(
-                f"lags={lags}: {lags[0]} is below the horizon of {H}; give lags from {H} on"
-            )
-        recipe = Recipe(window, H, seasons, lags)
-    else:
-        recipe = _most_lags(window, H, seasons, room)
+    lengths = sorted(map(len, panel.series))
+    usual = lengths[len(lengths) // 2]
+    recipe = _for_rows(settings, usual, window, seasons)
+    if recipe.history > _room(settings, usual):
+        usual = lengths[-1]
+        recipe = _for_rows(settings, usual, window, seasons)
+    room = _room(settings, usual)
     if recipe.history > room:
-        where = f" (series {shortest.id!r})" if shortest.id else ""
+        one = max(panel.series, key=len)
+        where = f" (series {one.id!r})" if one.id else ""
         raise DataError(
-            f"{panel.name}{where}: {rows} rows are too few to train; needs {recipe.history + H} "
+            f"{panel.name}{where}: {usual} rows are too few to train; needs {recipe.history + H} "
             f"for one window ({window}), its longest lag ({recipe.history - window}) and the "
-            f"horizon ({H}), and {rows - room - H} held out; give more rows or a smaller window, "
+            f"horizon ({H}), and {usual - room - H} held out; give more rows or a smaller window, "
             "lags or horizon"
         )
     return recipe
+
+
+def _room(settings: Any, rows: int) -> int:
+    """Rows of a series that a window may take, beside its targets and what is held out."""
+    return rows - held_out(settings.validation, rows, settings.horizon) - settings.horizon
+
+
+def _for_rows(settings: Any, rows: int, window: int, seasons: tuple[int, ...]) -> Recipe:
+    """The recipe for a series of so many rows."""
+    H = settings.horizon
+    if settings.lags is None:
+        return _most_lags(window, H, seasons, _room(settings, rows))
+    lags = tuple(sorted({int(lag) for lag in settings.lags}))
+    if lags and lags[0] < H:
+        raise DataError(
+            f"lags={lags}: {lags[0]} is below the horizon of {H}; give lags from {H} on"
+        )
+    return Recipe(window, H, seasons, lags)
 
 
 def _most_lags(window: int, H: int, seasons: tuple[int, ...], room: int) -> Recipe:

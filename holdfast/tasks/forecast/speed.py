@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from holdfast.tasks.forecast_net import make_recurrent
+from holdfast.tasks.forecast.nets.base import make_recurrent
 
 ROUNDS = 15
 

@@ -15,10 +15,10 @@ from holdfast.data.atomic import write_file
 from holdfast.data.optional import require
 from holdfast.data.panel import Panel
 from holdfast.errors import DataError, ModelError
-from holdfast.tasks.evaluate import evaluate
-from holdfast.tasks.forecast import Forecaster
+from holdfast.tasks.forecast.estimator import Forecaster
+from holdfast.tasks.forecast.evaluate import evaluate
+from holdfast.tasks.forecast.plots import forecast_figure, png
 from holdfast.tasks.model_folder import CONFIG
-from holdfast.tasks.plots import forecast_figure, png
 from holdfast.tasks.progress import training_bar
 
 OPTIONAL = (
@@ -46,7 +46,7 @@ def fit(arguments: Namespace) -> int:
         id_column=arguments.id,
         time_column=arguments.time,
         target_column=arguments.target,
-        covariates=arguments.covariates,
+        past=arguments.past,
         missing=arguments.missing,
         cell=arguments.cell,
         seed=arguments.seed,

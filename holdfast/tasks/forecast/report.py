@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from holdfast.data.metro import ATTRIBUTION
-from holdfast.tasks import metrics, plots
-from holdfast.tasks.evaluate import OURS, Evaluation, show_score
-from holdfast.tasks.forecast import Forecaster
-from holdfast.tasks.speed import Speed
+from holdfast.tasks.forecast import metrics, plots
+from holdfast.tasks.forecast.estimator import Forecaster
+from holdfast.tasks.forecast.evaluate import OURS, Evaluation, show_score
+from holdfast.tasks.forecast.speed import Speed
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2933; --quiet: #616e7c; --line: #e4e7eb; --ours: #0b6e99; }

@@ -1,0 +1,407 @@
+"""`Forecaster`: from a long table to the next H values of every series in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.data.covariates import Schema
+from holdfast.data.frequency import Frequency, show
+from holdfast.data.optional import require
+from holdfast.data.panel import Panel, Series, read_panel
+from holdfast.data.scaling import Scaling, fit_scales
+from holdfast.data.tables import TARGET, TIME, Columns
+from holdfast.data.windows import Recipe, Windows, make_windows
+from holdfast.errors import DataError, ModelError
+from holdfast.tasks.checkpoint import Progress, load_progress
+from holdfast.tasks.forecast import metrics
+from holdfast.tasks.forecast.card import model_card
+from holdfast.tasks.forecast.forecasts import Forecasts, forecast_windows, to_frame
+from holdfast.tasks.forecast.nets import ForecastNet, Shape, make_net
+from holdfast.tasks.forecast.origins import origins_to_score, training_origins
+from holdfast.tasks.forecast.recipe import choose_recipe, held_out
+from holdfast.tasks.forecast.rolled import Rolled
+from holdfast.tasks.forecast.settings import FREE_TO_CHANGE, check_settings, head_of, plan_of
+from holdfast.tasks.forecast.training import (
+    Trainer,
+    own_random_numbers,
+    seed_everything_of_ours,
+)
+from holdfast.tasks.model_folder import load_config, load_weights, save_model
+
+BaseEstimator: Any = require("sklearn.base").BaseEstimator
+
+FORMAT = "holdfast.forecast"
+
+
+class Forecaster(BaseEstimator):
+    """Forecast the next `horizon` values of one or many series with a recurrent network.
+
+    >>> from holdfast.data import load_metro_traffic
+    >>> from holdfast.tasks import Forecaster
+    >>> table = load_metro_traffic().tail(2500)
+    >>> model = Forecaster(horizon=24, missing="fill", hidden_size=8, max_epochs=1).fit(table)
+    >>> model.predict(table).shape
+    (24, 2)
+
+    Tables are long: a row a series and time. `id_column` None means `unique_id` if the table has
+    it, else one series. `past`, `future` and `static` name covariates by what is known of them;
+    they hold numbers, but for those that `categorical` names (labels) and `text` names (words).
+    `missing` (``"error"`` or ``"fill"``) says what happens to gaps and empty values.
+
+    `model` is one of `holdfast.tasks.forecast.nets.NETS`, `cell` any cell of the catalogue, and
+    `options` what a model has beyond the settings here. `output` is ``"point"`` (with `loss`
+    ``"mae"``, ``"mse"`` or ``"huber"``), ``"quantiles"`` (at `quantiles`), ``"gaussian"``,
+    ``"student_t"`` or ``"negative_binomial"``. `scaling` is one of `holdfast.data.scaling.KINDS`.
+
+    `window`, `seasons` and `lags` (all in rows) follow from the frequency unless given.
+    `validation` is the share of each series' end on which early stopping watches; `patience`
+    counts epochs, of at most `epoch_steps` steps each; `averaging` is the decay of the running
+    average of the weights, which is what is kept. `seed` alone decides every random number; the
+    global generators stay as they are.
+
+    Fitted attributes: `recipe_`, `frequency_`, `schema_`, `scaling_`, `net_`, `history_` (losses
+    by epoch).
+    """
+
+    def __init__(
+        self,
+        horizon: int = 24,
+        *,
+        model: str = "direct",
+        output: str = "point",
+        loss: str = "mae",
+        quantiles: tuple[float, ...] | list[float] = (),
+        id_column: str | None = None,
+        time_column: str = TIME,
+        target_column: str = TARGET,
+        past: tuple[str, ...] | list[str] = (),
+        future: tuple[str, ...] | list[str] = (),
+        static: tuple[str, ...] | list[str] = (),
+        categorical: tuple[str, ...] | list[str] = (),
+        text: tuple[str, ...] | list[str] = (),
+        missing: str = "error",
+        scaling: str = "standard",
+        window: int | None = None,
+        seasons: tuple[int, ...] | list[int] | None = None,
+        lags: tuple[int, ...] | list[int] | None = None,
+        cell: str = "lstm",
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        dropout: float = 0.1,
+        options: dict[str, Any] | None = None,
+        learning_rate: float = 4e-3,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        batch_size: int = 32,
+        max_epochs: int = 50,
+        epoch_steps: int = 500,
+        patience: int = 12,
+        validation: float = 0.1,
+        gradient_clip: float = 1.0,
+        averaging: float = 0.98,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.horizon = horizon
+        self.model = model
+        self.output = output
+        self.loss = loss
+        self.quantiles = quantiles
+        self.id_column = id_column
+        self.time_column = time_column
+        self.target_column = target_column
+        self.past = past
+        self.future = future
+        self.static = static
+        self.categorical = categorical
+        self.text = text
+        self.missing = missing
+        self.scaling = scaling
+        self.window = window
+        self.seasons = seasons
+        self.lags = lags
+        self.cell = cell
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.options = options
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.epoch_steps = epoch_steps
+        self.patience = patience
+        self.validation = validation
+        self.gradient_clip = gradient_clip
+        self.averaging = averaging
+        self.seed = seed
+        self.device = device
+
+    def fit(
+        self,
+        X: Any,
+        y: None = None,
+        *,
+        static: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        report: Callable[[Progress], None] | None = None,
+    ) -> Forecaster:
+        """Train on a table (path, pandas or polars frame, or a `Panel`) and return self.
+
+        `static` is a table with one row for each id, where the static columns do not stand in X.
+        With `checkpoint`, every epoch is written to that file; with `resume`, training goes on from
+        it (from the start when it is not there) to the same result as without the interruption.
+        `report` is called after every epoch with the `Progress`.
+
+        Raises `DataError` for tables that cannot be used, `ModelError` for a checkpoint that does
+        not fit or a full disk.
+        """
+        settings = self.get_params()
+        check_settings(settings)
+        panel = self.read(X, static=static)
+        recipe = choose_recipe(self, panel)
+        counts = {
+            series.id: len(series) - held_out(self.validation, len(series), self.horizon)
+            for series in panel.series
+        }
+        scaling = fit_scales(panel, counts, self.scaling)
+        known = {series.id: place for place, series in enumerate(panel.series)}
+        windows = make_windows(panel, scaling, recipe, panel.schema, known)
+        identity = {k: v for k, v in settings.items() if k not in FREE_TO_CHANGE}
+        identity = {**identity, "data": panel.digest}
+        file = Path(checkpoint) if checkpoint is not None else None
+        progress = Progress(identity)
+        if resume and file is not None and file.exists():
+            progress = load_progress(file, identity)
+        self.calendar_ = windows.calendar.shape[1]
+        net = self._network(recipe, panel.schema, len(panel.series))
+        data = training_origins(self, net, windows, list(counts.values()))
+        trained = Trainer(net, data, plan_of(settings), progress).run(file, report)
+        self._take(panel, recipe, scaling, trained.cpu(), progress)
+        return self
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        static: Any = None,
+        future: Any = None,
+        levels: tuple[float, ...] | list[float] = (),
+        quantiles: tuple[float, ...] | list[float] = (),
+    ) -> Any:
+        """The `horizon` values after the end of each series: id, time and ``forecast``.
+
+        Of each series only the last `recipe_.history` rows are needed; one that training did not
+        know is scaled by its own rows. `future` is a table of the future covariates after the end
+        of each series; rows of X without a target serve as well. `levels` (in percent) add
+        ``forecast-lo-80`` and ``forecast-hi-80``, `quantiles` add ``forecast-q10``. The frame is of
+        the kind that was given (polars for a file). Costs one forward pass.
+
+        Raises `DataError` for series that are too short, and unknown futures.
+        """
+        panel = self.known(X, static=static, future=future)
+        history = self.recipe_.history
+        recent = panel.map(lambda series: series[max(0, len(series) - history) :])
+        self._check_future(recent)
+        windows = self._windows(recent)
+        shares = _shares(levels, quantiles)
+        forecasts = self.forecast_from(windows, windows.last(), tuple(shares.values()))
+        return to_frame(forecasts, recent, self.id_column, self.time_column, tuple(shares))
+
+    def score(self, X: Any, y: None = None) -> float:
+        """R² of rolling forecasts over the rows of the table that follow those of training."""
+        rolled = self.roll(X)
+        return metrics.r2(rolled.truth, rolled.forecast, rolled.weight)
+
+    def roll(
+        self,
+        X: Any,
+        *,
+        static: Any = None,
+        last: int | None = None,
+        step: int | None = None,
+        quantiles: tuple[float, ...] | list[float] = (),
+    ) -> Rolled:
+        """Forecasts from many origins over rows that training has not seen, with the truth beside.
+
+        The origins are `step` (default: `horizon`) rows apart and cover the last `last` rows of
+        each series, by default all that follow the end of training.
+        """
+        panel = self.known(X, static=static)
+        starts, chosen, blocks = origins_to_score(self, panel, last, step)
+        forecasts = self.forecast_from(self._windows(panel), blocks, tuple(quantiles))
+        return Rolled(panel, starts, chosen, forecasts, self.horizon)
+
+    def forecast_from(
+        self, windows: Windows, blocks: np.ndarray, quantiles: tuple[float, ...] = ()
+    ) -> Forecasts:
+        """Forecasts in the user's unit from W origins, `blocks` (W, 2) of series and row."""
+        return forecast_windows(self.net_, windows, blocks, quantiles, self.seed)
+
+    def read(self, X: Any, *, static: Any = None, future: Any = None, known: Any = None) -> Panel:
+        """The table as a checked `Panel`, by this forecaster's column names."""
+        if isinstance(X, Panel):
+            return X
+        names = ("past", "future", "static", "categorical", "text")
+        named = {name: tuple(getattr(self, name)) for name in names}
+        columns = Columns(self.id_column, self.time_column, self.target_column, **named)
+        return read_panel(
+            X, columns, missing=self.missing, static=static, future=future, frequency=known
+        )
+
+    def known(self, X: Any, *, static: Any = None, future: Any = None) -> Panel:
+        """The table as a `Panel` whose frequency is that of training."""
+        if not hasattr(self, "net_"):
+            raise ModelError("this Forecaster has no model yet; call fit, or Forecaster.load")
+        panel = self.read(X, static=static, future=future, known=self.frequency_)
+        if panel.frequency != self.frequency_:
+            raise DataError(
+                f"{panel.name}: rows are {panel.frequency} apart, the model was trained on "
+                f"{self.frequency_}; resample the table"
+            )
+        return _same_series(panel, tuple(self.ends_)) if self.net_.joint else panel
+
+    def save(self, path: str | os.PathLike[str], scores: str = "") -> None:
+        """Write the model folder: weights, configuration and card, with `scores` in it."""
+        if not hasattr(self, "net_"):
+            raise ModelError("this Forecaster has no model yet; call fit first")
+        config = {
+            "settings": self.get_params(),
+            "recipe": asdict(self.recipe_),
+            "frequency": asdict(self.frequency_),
+            "schema": self.schema_.as_json(),
+            "calendar": self.calendar_,
+            "scaling": self.scaling_.as_json(),
+            "ends": self.ends_,
+            "data": self.data_,
+            "history": self.history_,
+            "best_epoch": self.best_epoch_,
+        }
+        save_model(Path(path), FORMAT, config, self.net_, model_card(config, scores))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Forecaster:
+        """The forecaster that `save` wrote to the folder `path`.
+
+        Raises `ModelError` when it is no model folder, damaged, or from a newer version.
+        """
+        folder = Path(path)
+        config = load_config(folder, FORMAT)
+        try:
+            model = cls(**_tuples(config["settings"]))
+            model.recipe_ = Recipe(**_tuples(config["recipe"]))
+            model.frequency_ = Frequency(**config["frequency"])
+            model.schema_ = Schema.from_json(config["schema"])
+            model.scaling_ = Scaling.from_json(config["scaling"])
+            model.calendar_ = int(config["calendar"])
+            model.ends_, model.data_ = config["ends"], config["data"]
+            model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
+            model.net_ = model._network(model.recipe_, model.schema_, len(model.ends_))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(
+                f"{folder / 'config.json'}: incomplete ({error}); train or copy the model again"
+            ) from error
+        load_weights(folder, model.net_)
+        model.net_.eval()
+        return model
+
+    def _network(self, recipe: Recipe, schema: Schema, series: int) -> ForecastNet:
+        """The network before training; its numbers come from the seed alone."""
+        shape = Shape(
+            recipe=recipe,
+            schema=schema,
+            calendar=self.calendar_,
+            series=series,
+            head=head_of(self.get_params()),
+            cell=self.cell,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            options=self.options,
+        )
+        with own_random_numbers():
+            seed_everything_of_ours(self.seed, 0)
+            return make_net(self.model, shape)
+
+    def _windows(self, panel: Panel) -> Windows:
+        known = {id: place for place, id in enumerate(self.ends_)}
+        return make_windows(panel, self.scaling_, self.recipe_, self.schema_, known)
+
+    def _take(
+        self,
+        panel: Panel,
+        recipe: Recipe,
+        scaling: Scaling,
+        net: ForecastNet,
+        progress: Progress,
+    ) -> None:
+        self.recipe_, self.frequency_, self.scaling_ = recipe, panel.frequency, scaling
+        self.schema_, self.net_ = panel.schema, net
+        self.history_, self.best_epoch_ = progress.history, progress.best_epoch
+        self.ends_ = {series.id: str(series.times[-1]) for series in panel.series}
+        self.data_ = {
+            "name": Path(panel.name).name,
+            "sha256": panel.digest,
+            "series": len(panel.series),
+            "rows": len(panel),
+            "missing": int(sum((~series.observed).sum() for series in panel.series)),
+            "first": show(min(series.times[0] for series in panel.series)),
+            "last": show(max(series.times[-1] for series in panel.series)),
+            "frequency": str(panel.frequency),
+        }
+
+    def _check_future(self, panel: Panel) -> None:
+        """Refuse series of which the future covariates are not known to the horizon."""
+        names = [covariate.name for covariate in self.schema_.of("future")]
+        for series in panel.series:
+            there = len(series.future) - len(series)
+            if names and there < self.horizon:
+                raise DataError(
+                    f"{panel.name}{_where(series)}: {', '.join(map(repr, names))} must be known "
+                    f"for {self.horizon} rows after {show(series.times[-1])}, got {there}; give "
+                    "them in `future` (--future-table), or as rows with an empty target"
+                )
+
+
+def _same_series(panel: Panel, wanted: tuple[str, ...]) -> Panel:
+    """The panel in the order of training; a model of places needs all of them, and no other."""
+    given = {series.id: series for series in panel.series}
+    for id in sorted(given.keys() ^ set(wanted)):
+        what = "is missing" if id in wanted else "is unknown"
+        raise DataError(
+            f"{panel.name}: series {id!r} {what}; this model reads {len(wanted)} places together: "
+            f"{', '.join(map(repr, wanted[:3]))}{' and more' if len(wanted) > 3 else ''}"
+        )
+    return replace(panel, series=tuple(given[id] for id in wanted))
+
+
+def _shares(levels: Any, quantiles: Any) -> dict[str, float]:
+    """Names of columns and the quantiles that stand in them."""
+    shares: dict[str, float] = {}
+    for level in levels:
+        if not 0 < level < 100:
+            raise DataError(f"levels={level!r}; expected a percentage between 0 and 100")
+        shares[f"lo-{level:g}"] = (1 - level / 100) / 2
+        shares[f"hi-{level:g}"] = (1 + level / 100) / 2
+    for quantile in quantiles:
+        if not 0 < quantile < 1:
+            raise DataError(f"quantiles={quantile!r}; expected a share between 0 and 1")
+        shares[f"q{100 * quantile:g}"] = quantile
+    return shares
+
+
+def _where(series: Series) -> str:
+    return f" (series {series.id!r})" if series.id else ""
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that were written."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -1,0 +1,104 @@
+"""From a network's numbers to forecasts in the user's unit, and to frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from holdfast.data.panel import Panel
+from holdfast.data.tables import ID, make_frame
+from holdfast.data.windows import Batch, Windows
+from holdfast.tasks.forecast.nets import ForecastNet
+
+CHUNK = 512
+PATHS = 200
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """W forecasts of H steps: `point` (W, H), and `quantiles` (W, H, Q) at `levels`."""
+
+    point: np.ndarray
+    quantiles: np.ndarray
+    levels: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+
+def forecast_windows(
+    net: ForecastNet,
+    windows: Windows,
+    blocks: np.ndarray,
+    quantiles: tuple[float, ...] = (),
+    seed: int = 0,
+) -> Forecasts:
+    """Forecasts from the origins `blocks` (W, 2) of series and row, in the user's unit.
+
+    A joint network wants all series of one time below each other; they come out as they went in.
+    """
+    order = np.lexsort((blocks[:, 0], _times(windows, blocks))) if net.joint else None
+    given = blocks if order is None else blocks[order]
+    points, spreads = [], []
+    places = len(windows.lengths)
+    size = max(1, CHUNK // places) * places if net.joint else CHUNK
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode():
+        for start in range(0, len(blocks), size):
+            batch = windows.batch(given[start : start + size])
+            point, spread = _scaled(net, batch, quantiles, generator)
+            points.append(point.double().numpy())
+            spreads.append(spread.double().numpy())
+    point, spread = np.concatenate(points), np.concatenate(spreads)
+    if order is not None:
+        point[order], spread[order] = point.copy(), spread.copy()
+    owner = blocks[:, 0]
+    point = windows.undo(point, owner[:, None])
+    return Forecasts(point, windows.undo(spread, owner[:, None, None]), quantiles)
+
+
+def _times(windows: Windows, blocks: np.ndarray) -> np.ndarray:
+    """Where on the grid of all series each origin stands."""
+    return windows.first_ordinals.numpy()[blocks[:, 0]] + blocks[:, 1]
+
+
+def _scaled(
+    net: ForecastNet, batch: Batch, quantiles: tuple[float, ...], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Point (B, H) and quantiles (B, H, Q) of one batch, still scaled."""
+    paths = net.paths(batch, PATHS, generator)
+    if paths is not None:
+        levels = torch.tensor(quantiles, dtype=paths.dtype)
+        spread = torch.quantile(paths, levels, dim=1).permute(1, 2, 0)
+        return paths.median(dim=1).values, spread
+    raw, base = net(batch)
+    raw, base, scale = raw[:, 0], base[:, 0], batch.scale[:, None]
+    point = net.head.point(raw, base, scale)
+    if not quantiles:
+        return point, point[..., None][..., :0]
+    return point, net.head.quantiles(raw, base, quantiles, scale)
+
+
+def to_frame(
+    forecasts: Forecasts,
+    panel: Panel,
+    id_column: str | None,
+    time_column: str,
+    names: tuple[str, ...],
+    alias: str = "forecast",
+) -> Any:
+    """The forecasts after the end of each series as a long frame of the panel's kind."""
+    H = forecasts.point.shape[1]
+    columns: dict[str, Any] = {}
+    if panel.has_ids:
+        columns[id_column or ID] = [series.id for series in panel.series for _ in range(H)]
+    times = [panel.frequency.after(series.times[-1], H) for series in panel.series]
+    columns[time_column] = np.concatenate(times)
+    columns[alias] = forecasts.point.reshape(-1)
+    for place, name in enumerate(names):
+        columns[f"{alias}-{name}"] = np.ascontiguousarray(forecasts.quantiles[..., place]).ravel()
+    return make_frame(columns, panel.backend)

@@ -1,0 +1,111 @@
+"""Which rows forecasts are made from: in training, in its held-out tail, and to be scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from holdfast.data.frequency import Frequency, show
+from holdfast.data.panel import Panel, Series
+from holdfast.data.windows import Windows
+from holdfast.errors import DataError
+from holdfast.tasks.forecast.nets import ForecastNet
+from holdfast.tasks.forecast.training import Origins
+
+SPAN = 24
+
+
+def training_origins(
+    settings: Any, net: ForecastNet, windows: Windows, counts: list[int]
+) -> tuple[Origins, Origins]:
+    """The origins of training and of the tail that early stopping watches.
+
+    `counts` is how many rows of each series train. A series that is shorter than a whole window
+    takes part with windows that begin before it; one without a single target is left out.
+    """
+    H, history = settings.horizon, windows.recipe.history
+    trained = np.array(counts)
+    last = trained - 1 - H
+    short = np.maximum(windows.recipe.window // 2, last // 2)
+    first = np.minimum(history - 1, short) if not net.joint else np.minimum(history - 1, last)
+    first = np.where(last >= history - 1, history - 1, first)
+    usable = np.flatnonzero((last >= first) & (first >= 1))
+    tail_first = np.maximum(first, trained - 1)[usable]
+    tail_last = (windows.lengths - 1 - H)[usable]
+    watched = tail_last >= tail_first
+    rooms = np.concatenate([(last - first + 1)[usable], (tail_last - tail_first + 1)[watched]])
+    span = int(min(SPAN, rooms.min())) if net.spans else 1
+    most = settings.epoch_steps * settings.batch_size
+    shared = {"windows": windows, "span": span, "seed": settings.seed, "joint": net.joint}
+    return (
+        Origins(
+            series=usable,
+            first=first[usable],
+            last=last[usable],
+            shuffled=True,
+            most=most,
+            **shared,
+        ),
+        Origins(
+            series=usable[watched],
+            first=tail_first[watched],
+            last=tail_last[watched],
+            shuffled=False,
+            most=most,
+            **shared,
+        ),
+    )
+
+
+def origins_to_score(
+    model: Any, panel: Panel, last: int | None, step: int | None
+) -> tuple[tuple[int, ...], tuple[np.ndarray, ...], np.ndarray]:
+    """The first scored row and the origins of each series, and both as blocks (W, 2)."""
+    H = model.horizon
+    starts, chosen = [], []
+    for series in panel.series:
+        start = len(series) - last if last is not None else _first_new(model, panel, series)
+        first = max(start - 1, min(model.recipe_.history, model.recipe_.window) - 1)
+        if first + H > len(series) - 1:
+            where = f" (series {series.id!r})" if series.id else ""
+            end = model.ends_.get(series.id)
+            after = f" after the end of training ({show(np.datetime64(end))})" if end else ""
+            raise DataError(
+                f"{panel.name}{where}: {max(0, len(series) - 1 - first)} row(s) to score; needs "
+                f"{H}{after} and {first + 1} before; give a longer table, or say how many of its "
+                "last rows to score (--last)"
+            )
+        starts.append(first + 1)
+        chosen.append(np.arange(first, len(series) - H, step or H))
+    if model.net_.joint:
+        chosen = _at_common_times(panel, chosen)
+    if not any(
+        series.observed[start:].any() for series, start in zip(panel.series, starts, strict=True)
+    ):
+        raise DataError(f"{panel.name}: no observed target in the rows to score; give others")
+    parts = [np.stack([np.full(len(at), i), at], axis=1) for i, at in enumerate(chosen)]
+    return tuple(starts), tuple(chosen), np.concatenate(parts)
+
+
+def _at_common_times(panel: Panel, chosen: list[np.ndarray]) -> list[np.ndarray]:
+    """The origins at times that every series has among its own."""
+    begin = [int(o) for o in panel.frequency.ordinals(np.array([s.times[0] for s in panel.series]))]
+    common = chosen[0] + begin[0]
+    for at, first in zip(chosen[1:], begin[1:], strict=True):
+        common = np.intersect1d(common, at + first)
+    if not len(common):
+        raise DataError(
+            f"{panel.name}: the series have no origin at a common time; end them together"
+        )
+    return [common - first for first in begin]
+
+
+def _first_new(model: Any, panel: Panel, series: Series) -> int:
+    """The first row of a series after the end of training; all of it where it is new."""
+    end = model.ends_.get(series.id)
+    if end is None:
+        return 0
+    frequency: Frequency = panel.frequency
+    ordinals = frequency.ordinals(np.array([series.times[0], np.datetime64(end, "us")]))
+    return max(0, int(ordinals[1] - ordinals[0]) + 1)

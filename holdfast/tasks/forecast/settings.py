@@ -1,0 +1,76 @@
+"""The forecaster's settings, checked before anything is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from holdfast.data.scaling import KINDS
+from holdfast.errors import DataError, did_you_mean
+from holdfast.tasks.forecast.heads import Head, make_head
+from holdfast.tasks.forecast.nets import NETS
+from holdfast.tasks.forecast.training import SCHEDULES, Plan
+
+COUNTS = (
+    "horizon",
+    "hidden_size",
+    "num_layers",
+    "batch_size",
+    "max_epochs",
+    "patience",
+    "epoch_steps",
+)
+# What may differ between a run and its continuation, and what says where the table stands.
+FREE_TO_CHANGE = ("max_epochs", "patience", "device")
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Refuse what cannot be trained with, naming the setting, in `DataError`."""
+    for name in COUNTS:
+        value = settings[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise DataError(f"{name}={value!r}; expected a whole number from 1 on")
+    for name, known in (("model", NETS), ("scaling", KINDS), ("schedule", SCHEDULES)):
+        value = settings[name]
+        if value not in known:
+            raise DataError(
+                f"{name}={value!r}; expected one of {', '.join(map(repr, known))}"
+                f"{did_you_mean(str(value), known)}"
+            )
+    validation, dropout = settings["validation"], settings["dropout"]
+    if not 0 < validation < 0.9:
+        raise DataError(f"validation={validation!r}; expected a share between 0 and 0.9")
+    if not 0 <= dropout < 1:
+        raise DataError(f"dropout={dropout!r}; expected a share from 0 to below 1")
+    if not settings["learning_rate"] > 0:
+        raise DataError(f"learning_rate={settings['learning_rate']!r}; expected a number above 0")
+    if not settings["weight_decay"] >= 0:
+        raise DataError(f"weight_decay={settings['weight_decay']!r}; expected 0 or a number above")
+    if settings["seed"] < 0:
+        raise DataError(f"seed={settings['seed']!r}; expected a whole number from 0 on")
+    named = (*settings["past"], *settings["future"], *settings["static"])
+    for name in (*settings["categorical"], *settings["text"]):
+        if name not in named:
+            raise DataError(
+                f"{name!r} is named in `categorical` or `text`, but in none of `past`, `future` "
+                "and `static`; name it there too"
+            )
+    if len(set(named)) < len(named):
+        raise DataError("a column is named twice in `past`, `future` and `static`; name it once")
+    head_of(settings)
+    try:
+        torch.empty(0, device=settings["device"])
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"device={settings['device']!r} cannot be used here: {reason}") from error
+
+
+def head_of(settings: dict[str, Any]) -> Head:
+    """What the forecaster says of each step."""
+    return make_head(settings["output"], settings["loss"], tuple(settings["quantiles"]))
+
+
+def plan_of(settings: dict[str, Any]) -> Plan:
+    """How to train."""
+    return Plan(**{name: settings[name] for name in Plan.__dataclass_fields__})
