@@ -66,7 +66,7 @@ def _speed(model: Forecaster) -> Speed:
 
 def layer_inputs(model: Forecaster) -> int:
     """I of the forecaster's recurrent layer."""
-    return int(model.net_.recurrent.input_size)  # type: ignore[union-attr]
+    return int(model.net_.rows.size)  # type: ignore[union-attr]
 
 
 def _print_scores(evaluation: Evaluation) -> None:

@@ -1,16 +1,18 @@
 """The forecaster's networks by name.
 
 >>> sorted(NETS)
-['direct']
+['direct', 'places']
 """
 
 from __future__ import annotations
 
 from holdfast.tasks.forecast.nets.base import ForecastNet, Shape
 from holdfast.tasks.forecast.nets.direct import DirectNet
+from holdfast.tasks.forecast.nets.places import PlacesNet
 
 NETS: dict[str, type[ForecastNet]] = {
     "direct": DirectNet,
+    "places": PlacesNet,
 }
 
 

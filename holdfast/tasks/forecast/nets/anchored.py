@@ -1,0 +1,96 @@
+"""Forecasts anchored on what is known: a learned mixture of past values, plus a correction.
+
+The values are the last one and those whole seasons before the target, all relative to the last one,
+so a series that wanders off is followed. Before training the mixture is a seasonal average.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.data.windows import Batch, Recipe
+from holdfast.tasks.forecast.nets.base import Features, Outlook
+
+FAR = -1e4
+
+
+class RecentRows(nn.Module):
+    """What a recurrent layer reads of the last rows: changes, flags, distances from seasons."""
+
+    def __init__(self, recipe: Recipe, sizes: dict[str, int]) -> None:
+        super().__init__()
+        self.window = recipe.window
+        self.firsts = tuple(
+            sorted(
+                {
+                    lag
+                    for season in recipe.seasons
+                    for lag in recipe.lags
+                    if lag % season == 0 and lag < season + recipe.horizon
+                }
+            )
+        )
+        self.mains = recipe.main_lags
+        self.size = 3 + len(self.firsts) + sizes["past"] + sizes["future"] + sizes["static"]
+
+    def forward(self, batch: Batch, features: Features) -> Tensor:
+        """The inputs of the last window+S-1 rows, (B, window+S-1, size)."""
+        y, R = batch.y, batch.y.shape[1]
+        T = self.window + batch.span - 1
+        here = y[:, R - T :]
+        columns = [here - y[:, R - T - 1 : R - 1], 1 - batch.observed[:, R - T :]]
+        columns += [here - y[:, R - T - lag : R - lag] for lag in self.firsts]
+        if self.mains:
+            mains = [y[:, R - T - lag : R - lag] for lag in self.mains]
+            columns.append(here - torch.stack(mains).mean(0))
+        else:
+            columns.append(here)
+        static = features.static[:, None].expand(-1, T, -1)
+        rows = [features.past[:, R - T :], features.future[:, R - T : R], static]
+        return torch.cat([torch.stack(columns, dim=-1), *rows], dim=-1)
+
+
+class AnchoredHead(nn.Module):
+    """All H steps after each of S origins at once, from a context (B, S, hidden) of each origin."""
+
+    def __init__(self, recipe: Recipe, hidden: int, future: int, size: int, dropout: float) -> None:
+        super().__init__()
+        self.lags = recipe.lags
+        self.size = size
+        candidates = 1 + len(self.lags)
+        self.context = nn.Linear(hidden, hidden)
+        self.known = nn.Linear(candidates + future, hidden)
+        self.step = nn.Parameter(0.1 * torch.randn(recipe.horizon, hidden))
+        self.hidden = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, size + candidates)
+        self.dropout = nn.Dropout(dropout)
+        with torch.no_grad():
+            self.out.weight.zero_()
+            self.out.bias.zero_()
+            for lag in recipe.main_lags:
+                self.out.bias[size + self.lags.index(lag)] = 1.0
+
+    def forward(self, states: Tensor, batch: Batch, future: Tensor) -> Outlook:
+        """What is said of each step; `future` (B, R+H, F) is what is known of every row."""
+        S, R = batch.span, batch.y.shape[1]
+        level = batch.y[:, -S:, None]
+        candidates, missing = self._candidates(batch, level)
+        ahead = future[:, R - S + 1 :].unfold(1, batch.horizon, 1).transpose(2, 3)
+        known = self.known(torch.cat([candidates, ahead], dim=-1))
+        mixed = self.context(self.dropout(states))[:, :, None] + known + self.step
+        out = self.out(torch.relu(self.hidden(torch.relu(mixed))))
+        weights = torch.softmax(out[..., self.size :].masked_fill(missing, FAR), dim=-1)
+        return Outlook(out[..., : self.size], level + (weights * candidates).sum(dim=-1))
+
+    def _candidates(self, batch: Batch, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Values known at the origin, relative to the last one, and which are not there."""
+        S, H, R = batch.span, batch.horizon, batch.y.shape[1]
+        values, missing = [], []
+        for lag in self.lags:
+            rows = slice(R - S + 1 - lag, R + H - lag)
+            values.append(batch.y[:, rows].unfold(1, H, 1) - level)
+            missing.append(batch.there[:, rows].unfold(1, H, 1) == 0)
+        values.append(torch.zeros_like(batch.target))
+        missing.append(torch.zeros_like(batch.target, dtype=torch.bool))
+        return torch.stack(values, dim=-1), torch.stack(missing, dim=-1)
