@@ -60,13 +60,16 @@ class Frequency:
 
     def after(self, time: np.datetime64, count: int) -> np.ndarray:
         """The `count` times (datetime64[us]) that follow `time`."""
-        steps = np.arange(1, count + 1)
+        return self.moved(time, np.arange(1, count + 1))
+
+    def moved(self, time: np.datetime64, steps: np.ndarray) -> np.ndarray:
+        """The times (datetime64[us]) that are so many `steps` from `time`, or before it."""
         if self.unit == "microsecond":
             return time + (steps * self.step).astype("timedelta64[us]")
         shift = np.timedelta64(DAY if self.month_end else 0, "us")
-        moved = time + shift
-        month = moved.astype("datetime64[M]")
-        within = moved - month.astype("datetime64[us]")
+        begin = time + shift
+        month = begin.astype("datetime64[M]")
+        within = begin - month.astype("datetime64[us]")
         later = (month + steps * self.step).astype("datetime64[us]")
         return later + within - shift
 

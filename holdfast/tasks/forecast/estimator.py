@@ -27,6 +27,7 @@ from holdfast.tasks.forecast.origins import origins_to_score, training_origins
 from holdfast.tasks.forecast.recipe import choose_recipe, held_out
 from holdfast.tasks.forecast.rolled import Rolled
 from holdfast.tasks.forecast.settings import FREE_TO_CHANGE, check_settings, head_of, plan_of
+from holdfast.tasks.forecast.stream import Stream
 from holdfast.tasks.forecast.training import (
     Trainer,
     own_random_numbers,
@@ -239,6 +240,12 @@ class Forecaster(BaseEstimator):
         starts, chosen, blocks = origins_to_score(self, panel, last, step)
         forecasts = self.forecast_from(self._windows(panel), blocks, tuple(quantiles))
         return Rolled(panel, starts, chosen, forecasts, self.horizon)
+
+    def stream(self, X: Any = None, *, static: Any = None, memory: str = "window") -> Stream:
+        """Forecasts from observations that come one by one, beginning with those of X."""
+        if not hasattr(self, "net_"):
+            raise ModelError("this Forecaster has no model yet; call fit, or Forecaster.load")
+        return Stream(self, X, static=static, memory=memory)
 
     def forecast_from(
         self, windows: Windows, blocks: np.ndarray, quantiles: tuple[float, ...] = ()

@@ -34,10 +34,10 @@ class RecentRows(nn.Module):
         self.mains = recipe.main_lags
         self.size = 3 + len(self.firsts) + sizes["past"] + sizes["future"] + sizes["static"]
 
-    def forward(self, batch: Batch, features: Features) -> Tensor:
-        """The inputs of the last window+S-1 rows, (B, window+S-1, size)."""
+    def forward(self, batch: Batch, features: Features, last: int | None = None) -> Tensor:
+        """The inputs of the `last` rows, (B, T, size); by default of T = window + S - 1."""
         y, R = batch.y, batch.y.shape[1]
-        T = self.window + batch.span - 1
+        T = self.window + batch.span - 1 if last is None else last
         here = y[:, R - T :]
         columns = [here - y[:, R - T - 1 : R - 1], 1 - batch.observed[:, R - T :]]
         columns += [here - y[:, R - T - lag : R - lag] for lag in self.firsts]
