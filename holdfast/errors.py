@@ -9,6 +9,7 @@ HoldfastError
 
 HoldfastWarning        something works, but not as the user may expect
 ├── CacheWarning       the kernel cache on disk is not used, and why
+├── TransferWarning    a part of a model did not fit into the one that goes on from it
 └── DiagnosisWarning   a layer's gradients vanish or explode, and what helps
 """
 
@@ -29,6 +30,10 @@ class HoldfastWarning(UserWarning):
 
 class CacheWarning(HoldfastWarning):
     """The kernel cache on disk is not used; the message says why and what to do."""
+
+
+class TransferWarning(HoldfastWarning):
+    """Some weights of a model could not be taken over; the message names them."""
 
 
 class DiagnosisWarning(HoldfastWarning):

@@ -69,7 +69,8 @@ def fit(arguments: Namespace) -> int:
         scores = "\n\n".join([scores, *evaluation.notes])
         print(evaluation.table())
     model.save(out, scores)
-    checkpoint.unlink(missing_ok=True)
+    for file in (checkpoint, *out.parent.glob(f"{checkpoint.name}.*")):
+        file.unlink(missing_ok=True)
     print(
         f"{out}: trained {len(model.history_)} epochs, best {model.best_epoch_}; see card.md there"
     )

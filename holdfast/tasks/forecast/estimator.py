@@ -9,30 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from holdfast.data.covariates import Schema
 from holdfast.data.frequency import Frequency, show
 from holdfast.data.optional import require
 from holdfast.data.panel import Panel, Series, read_panel
-from holdfast.data.scaling import Scaling, fit_scales
+from holdfast.data.scaling import Scaling
 from holdfast.data.tables import TARGET, TIME, Columns
 from holdfast.data.windows import Recipe, Windows, make_windows
 from holdfast.errors import DataError, ModelError
-from holdfast.tasks.checkpoint import Progress, load_progress
+from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.forecast import metrics
 from holdfast.tasks.forecast.card import model_card
+from holdfast.tasks.forecast.fitting import Fitted, Run, fit_networks, new_network
 from holdfast.tasks.forecast.forecasts import Forecasts, forecast_windows, to_frame
-from holdfast.tasks.forecast.nets import ForecastNet, Shape, make_net
-from holdfast.tasks.forecast.origins import origins_to_score, training_origins
-from holdfast.tasks.forecast.recipe import choose_recipe, held_out
+from holdfast.tasks.forecast.origins import origins_to_score
 from holdfast.tasks.forecast.rolled import Rolled
-from holdfast.tasks.forecast.settings import FREE_TO_CHANGE, check_settings, head_of, plan_of
+from holdfast.tasks.forecast.settings import check_settings
 from holdfast.tasks.forecast.stream import Stream
-from holdfast.tasks.forecast.training import (
-    Trainer,
-    own_random_numbers,
-    seed_everything_of_ours,
-)
+from holdfast.tasks.forecast.transfer import as_model
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
 
 BaseEstimator: Any = require("sklearn.base").BaseEstimator
@@ -63,8 +59,10 @@ class Forecaster(BaseEstimator):
     `window`, `seasons` and `lags` (all in rows) follow from the frequency unless given.
     `validation` is the share of each series' end on which early stopping watches; `patience`
     counts epochs, of at most `epoch_steps` steps each; `averaging` is the decay of the running
-    average of the weights, which is what is kept. `seed` alone decides every random number; the
-    global generators stay as they are.
+    average of the weights, which is what is kept. `augment` names changes of the windows that are
+    trained on (`holdfast.tasks.forecast.augment`). `members` networks, each from its own seed, are
+    trained and their forecasts averaged. `seed` alone decides every random number; the global
+    generators stay as they are.
 
     Fitted attributes: `recipe_`, `frequency_`, `schema_`, `scaling_`, `net_`, `history_` (losses
     by epoch).
@@ -106,6 +104,8 @@ class Forecaster(BaseEstimator):
         validation: float = 0.1,
         gradient_clip: float = 1.0,
         averaging: float = 0.98,
+        augment: tuple[str, ...] | list[str] = (),
+        members: int = 1,
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
@@ -142,6 +142,8 @@ class Forecaster(BaseEstimator):
         self.validation = validation
         self.gradient_clip = gradient_clip
         self.averaging = averaging
+        self.augment = augment
+        self.members = members
         self.seed = seed
         self.device = device
 
@@ -151,6 +153,7 @@ class Forecaster(BaseEstimator):
         y: None = None,
         *,
         static: Any = None,
+        start: Forecaster | str | os.PathLike[str] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         report: Callable[[Progress], None] | None = None,
@@ -158,35 +161,20 @@ class Forecaster(BaseEstimator):
         """Train on a table (path, pandas or polars frame, or a `Panel`) and return self.
 
         `static` is a table with one row for each id, where the static columns do not stand in X.
-        With `checkpoint`, every epoch is written to that file; with `resume`, training goes on from
-        it (from the start when it is not there) to the same result as without the interruption.
-        `report` is called after every epoch with the `Progress`.
+        `start` is an earlier `Forecaster` of the same shape, or its folder: training goes on from
+        its weights and keeps its windows, which helps where there are few rows. With `checkpoint`,
+        every epoch is written to that file; with `resume`, training goes on from it (from the start
+        when it is not there) to the same result as without the interruption. `report` is called
+        after every epoch with the `Progress`.
 
         Raises `DataError` for tables that cannot be used, `ModelError` for a checkpoint that does
         not fit or a full disk.
         """
-        settings = self.get_params()
-        check_settings(settings)
+        check_settings(self.get_params())
         panel = self.read(X, static=static)
-        recipe = choose_recipe(self, panel)
-        counts = {
-            series.id: len(series) - held_out(self.validation, len(series), self.horizon)
-            for series in panel.series
-        }
-        scaling = fit_scales(panel, counts, self.scaling)
-        known = {series.id: place for place, series in enumerate(panel.series)}
-        windows = make_windows(panel, scaling, recipe, panel.schema, known)
-        identity = {k: v for k, v in settings.items() if k not in FREE_TO_CHANGE}
-        identity = {**identity, "data": panel.digest}
-        file = Path(checkpoint) if checkpoint is not None else None
-        progress = Progress(identity)
-        if resume and file is not None and file.exists():
-            progress = load_progress(file, identity)
-        self.calendar_ = windows.calendar.shape[1]
-        net = self._network(recipe, panel.schema, len(panel.series))
-        data = training_origins(self, net, windows, list(counts.values()))
-        trained = Trainer(net, data, plan_of(settings), progress).run(file, report)
-        self._take(panel, recipe, scaling, trained.cpu(), progress)
+        begin = None if start is None else as_model(start, type(self))
+        file = None if checkpoint is None else Path(checkpoint)
+        self._take(panel, fit_networks(self, panel, Run(begin, file, resume, report)))
         return self
 
     def predict(
@@ -243,7 +231,7 @@ class Forecaster(BaseEstimator):
 
     def stream(self, X: Any = None, *, static: Any = None, memory: str = "window") -> Stream:
         """Forecasts from observations that come one by one, beginning with those of X."""
-        if not hasattr(self, "net_"):
+        if not hasattr(self, "nets_"):
             raise ModelError("this Forecaster has no model yet; call fit, or Forecaster.load")
         return Stream(self, X, static=static, memory=memory)
 
@@ -251,7 +239,7 @@ class Forecaster(BaseEstimator):
         self, windows: Windows, blocks: np.ndarray, quantiles: tuple[float, ...] = ()
     ) -> Forecasts:
         """Forecasts in the user's unit from W origins, `blocks` (W, 2) of series and row."""
-        return forecast_windows(self.net_, windows, blocks, quantiles, self.seed)
+        return forecast_windows(self.nets_, windows, blocks, quantiles, self.seed)
 
     def read(self, X: Any, *, static: Any = None, future: Any = None, known: Any = None) -> Panel:
         """The table as a checked `Panel`, by this forecaster's column names."""
@@ -266,7 +254,7 @@ class Forecaster(BaseEstimator):
 
     def known(self, X: Any, *, static: Any = None, future: Any = None) -> Panel:
         """The table as a `Panel` whose frequency is that of training."""
-        if not hasattr(self, "net_"):
+        if not hasattr(self, "nets_"):
             raise ModelError("this Forecaster has no model yet; call fit, or Forecaster.load")
         panel = self.read(X, static=static, future=future, known=self.frequency_)
         if panel.frequency != self.frequency_:
@@ -278,7 +266,7 @@ class Forecaster(BaseEstimator):
 
     def save(self, path: str | os.PathLike[str], scores: str = "") -> None:
         """Write the model folder: weights, configuration and card, with `scores` in it."""
-        if not hasattr(self, "net_"):
+        if not hasattr(self, "nets_"):
             raise ModelError("this Forecaster has no model yet; call fit first")
         config = {
             "settings": self.get_params(),
@@ -291,8 +279,9 @@ class Forecaster(BaseEstimator):
             "data": self.data_,
             "history": self.history_,
             "best_epoch": self.best_epoch_,
+            "members": self.members_,
         }
-        save_model(Path(path), FORMAT, config, self.net_, model_card(config, scores))
+        save_model(Path(path), FORMAT, config, self.nets_, model_card(config, scores))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Forecaster:
@@ -311,48 +300,37 @@ class Forecaster(BaseEstimator):
             model.calendar_ = int(config["calendar"])
             model.ends_, model.data_ = config["ends"], config["data"]
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
-            model.net_ = model._network(model.recipe_, model.schema_, len(model.ends_))
+            model.members_ = config["members"]
+            shapes = (model.recipe_, model.schema_, model.calendar_, len(model.ends_))
+            model.nets_ = nn.ModuleList(
+                new_network(model, *shapes, member) for member in range(model.members)
+            )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(
                 f"{folder / 'config.json'}: incomplete ({error}); train or copy the model again"
             ) from error
-        load_weights(folder, model.net_)
-        model.net_.eval()
+        load_weights(folder, model.nets_)
+        model.nets_.eval()
         return model
 
-    def _network(self, recipe: Recipe, schema: Schema, series: int) -> ForecastNet:
-        """The network before training; its numbers come from the seed alone."""
-        shape = Shape(
-            recipe=recipe,
-            schema=schema,
-            calendar=self.calendar_,
-            series=series,
-            head=head_of(self.get_params()),
-            cell=self.cell,
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            dropout=self.dropout,
-            options=self.options,
-        )
-        with own_random_numbers():
-            seed_everything_of_ours(self.seed, 0)
-            return make_net(self.model, shape)
+    @property
+    def net_(self) -> Any:
+        """The first network; the only one unless `members` says otherwise."""
+        return self.nets_[0]
 
     def _windows(self, panel: Panel) -> Windows:
         known = {id: place for place, id in enumerate(self.ends_)}
         return make_windows(panel, self.scaling_, self.recipe_, self.schema_, known)
 
-    def _take(
-        self,
-        panel: Panel,
-        recipe: Recipe,
-        scaling: Scaling,
-        net: ForecastNet,
-        progress: Progress,
-    ) -> None:
-        self.recipe_, self.frequency_, self.scaling_ = recipe, panel.frequency, scaling
-        self.schema_, self.net_ = panel.schema, net
-        self.history_, self.best_epoch_ = progress.history, progress.best_epoch
+    def _take(self, panel: Panel, fitted: Fitted) -> None:
+        self.recipe_, self.frequency_ = fitted.recipe, panel.frequency
+        self.scaling_, self.schema_ = fitted.scaling, panel.schema
+        self.nets_, self.calendar_ = fitted.nets, fitted.calendar
+        first = fitted.progress[0]
+        self.history_, self.best_epoch_ = first.history, first.best_epoch
+        self.members_ = [
+            {"history": p.history, "best_epoch": p.best_epoch} for p in fitted.progress[1:]
+        ]
         self.ends_ = {series.id: str(series.times[-1]) for series in panel.series}
         self.data_ = {
             "name": Path(panel.name).name,

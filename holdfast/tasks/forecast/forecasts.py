@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from holdfast.data.panel import Panel
 from holdfast.data.tables import ID, make_frame
@@ -31,7 +31,7 @@ class Forecasts:
 
 
 def forecast_windows(
-    net: ForecastNet,
+    nets: nn.ModuleList,
     windows: Windows,
     blocks: np.ndarray,
     quantiles: tuple[float, ...] = (),
@@ -39,18 +39,20 @@ def forecast_windows(
 ) -> Forecasts:
     """Forecasts from the origins `blocks` (W, 2) of series and row, in the user's unit.
 
-    A joint network wants all series of one time below each other; they come out as they went in.
+    Those of several networks are averaged, quantile by quantile. A joint network wants all series
+    of one time below each other; they come out as they went in.
     """
-    order = np.lexsort((blocks[:, 0], _times(windows, blocks))) if net.joint else None
+    places, joint = len(windows.lengths), bool(nets[0].joint)
+    order = np.lexsort((blocks[:, 0], _times(windows, blocks))) if joint else None
     given = blocks if order is None else blocks[order]
     points, spreads = [], []
-    places = len(windows.lengths)
-    size = max(1, CHUNK // places) * places if net.joint else CHUNK
+    size = max(1, CHUNK // places) * places if joint else CHUNK
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         for start in range(0, len(blocks), size):
             batch = windows.batch(given[start : start + size])
-            point, spread = _scaled(net, batch, quantiles, generator)
+            found = [_scaled(net, batch, quantiles, generator) for net in nets]  # type: ignore[arg-type]
+            point, spread = (torch.stack(part).mean(0) for part in zip(*found, strict=True))
             points.append(point.double().numpy())
             spreads.append(spread.double().numpy())
     point, spread = np.concatenate(points), np.concatenate(spreads)

@@ -8,6 +8,7 @@ import torch
 
 from holdfast.data.scaling import KINDS
 from holdfast.errors import DataError, did_you_mean
+from holdfast.tasks.forecast.augment import CHANGES
 from holdfast.tasks.forecast.heads import Head, make_head
 from holdfast.tasks.forecast.nets import NETS
 from holdfast.tasks.forecast.training import SCHEDULES, Plan
@@ -20,6 +21,7 @@ COUNTS = (
     "max_epochs",
     "patience",
     "epoch_steps",
+    "members",
 )
 # What may differ between a run and its continuation, and what says where the table stands.
 FREE_TO_CHANGE = ("max_epochs", "patience", "device")
@@ -58,6 +60,11 @@ def check_settings(settings: dict[str, Any]) -> None:
             )
     if len(set(named)) < len(named):
         raise DataError("a column is named twice in `past`, `future` and `static`; name it once")
+    for name in settings["augment"]:
+        if name not in CHANGES:
+            raise DataError(
+                f"augment: {name!r} is unknown; there are {', '.join(map(repr, CHANGES))}"
+            )
     head_of(settings)
     try:
         torch.empty(0, device=settings["device"])
@@ -73,4 +80,5 @@ def head_of(settings: dict[str, Any]) -> Head:
 
 def plan_of(settings: dict[str, Any]) -> Plan:
     """How to train."""
-    return Plan(**{name: settings[name] for name in Plan.__dataclass_fields__})
+    values = {name: settings[name] for name in Plan.__dataclass_fields__}
+    return Plan(**{**values, "augment": tuple(values["augment"])})

@@ -115,9 +115,10 @@ class Stream:
             raise DataError(f"memory={memory!r}; expected one of {', '.join(map(repr, MEMORIES))}")
         if model.net_.joint:
             raise DataError("a model of places reads all of them together; it has no stream")
-        if memory == "carried" and not isinstance(model.net_, DirectNet):
+        if memory == "carried" and (not isinstance(model.net_, DirectNet) or model.members > 1):
             raise DataError(
-                f'memory="carried" needs model="direct", got {model.model!r}; take memory="window"'
+                f'memory="carried" needs model="direct" with one member, got {model.model!r} with '
+                f'{model.members}; take memory="window"'
             )
         self.model = model
         self.memory = memory
@@ -197,7 +198,7 @@ class Stream:
             raise DataError(f"series {id!r} has no rows yet; add some first")
         windows, model = self._windows(tail, future), self.model
         if self.memory == "window":
-            found = forecast_windows(model.net_, windows, windows.last(), quantiles, model.seed)
+            found = forecast_windows(model.nets_, windows, windows.last(), quantiles, model.seed)
             return found.quantiles[0] if quantiles else found.point[0]
         self._read(tail, windows)
         assert tail.output is not None

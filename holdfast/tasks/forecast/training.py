@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from holdfast.data.windows import Batch, Windows
 from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress, save_progress
+from holdfast.tasks.forecast.augment import augmented
 from holdfast.tasks.forecast.nets import ForecastNet
 
 
@@ -110,6 +111,7 @@ class Plan:
     patience: int
     gradient_clip: float
     averaging: float
+    augment: tuple[str, ...]
     seed: int
     device: str
 
@@ -211,7 +213,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.plan.rate(self.progress.epochs + count / steps)
             self.optimizer.zero_grad()
-            loss = self.net.loss(batch)
+            loss = self.net.loss(augmented(batch, self.plan.augment))
             loss.backward()
             if self.gather is not None:
                 self.gather(self.net)

@@ -1,0 +1,125 @@
+"""From a checked panel to trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from holdfast.data.panel import Panel
+from holdfast.data.scaling import Scaling, fit_scales
+from holdfast.data.windows import Recipe, Windows, make_windows
+from holdfast.tasks.checkpoint import Progress, load_progress
+from holdfast.tasks.forecast.nets import ForecastNet, Shape, make_net
+from holdfast.tasks.forecast.origins import training_origins
+from holdfast.tasks.forecast.recipe import choose_recipe, held_out
+from holdfast.tasks.forecast.settings import FREE_TO_CHANGE, head_of, plan_of
+from holdfast.tasks.forecast.training import (
+    Trainer,
+    own_random_numbers,
+    seed_everything_of_ours,
+)
+from holdfast.tasks.forecast.transfer import check_start, take_over
+
+if TYPE_CHECKING:
+    from holdfast.tasks.forecast.estimator import Forecaster
+
+# Seeds of the members of an ensemble are so far apart that nobody's next seed meets them.
+STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training leaves: the shape of the windows, the scales, the networks, their losses."""
+
+    recipe: Recipe
+    scaling: Scaling
+    calendar: int
+    nets: nn.ModuleList
+    progress: list[Progress]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a training is started and kept: what it begins with, its checkpoint, who is told."""
+
+    start: Forecaster | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    report: Callable[[Progress], None] | None = None
+    gather: Callable[[nn.Module], None] | None = None
+
+
+def fit_networks(model: Forecaster, panel: Panel, run: Run) -> Fitted:
+    """Train the networks of `model`, one for each of its members, on `panel`."""
+    if run.start is not None:
+        check_start(run.start, model, panel)
+    recipe = choose_recipe(model, panel) if run.start is None else run.start.recipe_
+    counts = training_rows(model, panel)
+    scaling = fit_scales(panel, counts, model.scaling)
+    known = {series.id: place for place, series in enumerate(panel.series)}
+    windows = make_windows(panel, scaling, recipe, panel.schema, known)
+    nets, progresses = nn.ModuleList(), []
+    for member in range(model.members):
+        net, progress = _fit_member(model, panel, windows, list(counts.values()), run, member)
+        nets.append(net)
+        progresses.append(progress)
+    return Fitted(recipe, scaling, windows.calendar.shape[1], nets, progresses)
+
+
+def training_rows(model: Forecaster, panel: Panel) -> dict[str, int]:
+    """How many rows of each series train; early stopping watches the rest."""
+    return {
+        series.id: len(series) - held_out(model.validation, len(series), model.horizon)
+        for series in panel.series
+    }
+
+
+def _fit_member(
+    model: Forecaster, panel: Panel, windows: Windows, counts: list[int], run: Run, member: int
+) -> tuple[nn.Module, Progress]:
+    """Train one network."""
+    settings = model.get_params()
+    identity = {k: v for k, v in settings.items() if k not in FREE_TO_CHANGE}
+    identity = {**identity, "data": panel.digest, "member": member}
+    if run.start is not None:
+        identity["start"] = run.start.data_["sha256"]
+    file = run.checkpoint
+    if file is not None and member:
+        file = file.with_name(f"{file.name}.{member}")
+    progress = Progress(identity)
+    if run.resume and file is not None and file.exists():
+        progress = load_progress(file, identity)
+    calendar = windows.calendar.shape[1]
+    net = new_network(model, windows.recipe, panel.schema, calendar, len(panel.series), member)
+    if run.start is not None:
+        theirs: Any = run.start.nets_[member % len(run.start.nets_)]
+        take_over(theirs, net)
+    data = training_origins(model, net, windows, counts)
+    plan = replace(plan_of(settings), seed=model.seed + STRIDE * member)
+    trained = Trainer(net, data, plan, progress, run.gather).run(file, run.report)
+    return trained.cpu(), progress
+
+
+def new_network(
+    model: Forecaster, recipe: Recipe, schema: Any, calendar: int, series: int, member: int
+) -> ForecastNet:
+    """A network before training; its numbers come from the seed alone."""
+    shape = Shape(
+        recipe=recipe,
+        schema=schema,
+        calendar=calendar,
+        series=series,
+        head=head_of(model.get_params()),
+        cell=model.cell,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        dropout=model.dropout,
+        options=model.options,
+    )
+    with own_random_numbers():
+        seed_everything_of_ours(model.seed + STRIDE * member, 0)
+        return make_net(model.model, shape)
