@@ -37,7 +37,7 @@ Forecasts the next {recipe["horizon"]} values of a series, {data["frequency"]} a
 
 ## Settings
 
-| setting | value |
+{_chosen(config)}| setting | value |
 |---|---|
 {settings}
 
@@ -63,6 +63,14 @@ chose the epoch, so it flatters).
 Made with Holdfast {__version__}, torch {torch.__version__}, numpy {np.__version__},
 Python {platform.python_version()}.
 """
+
+
+def _chosen(config: dict[str, Any]) -> str:
+    """Why an automatic model is what it is, and what was tried."""
+    chosen = config["chosen"]
+    if not chosen["changes"]:
+        return ""
+    return f"Chosen: {chosen['reason']}.\n\n{chosen['table']}\n\n"
 
 
 def _listed(values: Any) -> str:

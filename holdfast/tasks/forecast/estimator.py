@@ -21,6 +21,7 @@ from holdfast.data.windows import Recipe, Windows, make_windows
 from holdfast.errors import DataError, ModelError
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.forecast import metrics
+from holdfast.tasks.forecast.auto import choose
 from holdfast.tasks.forecast.card import model_card
 from holdfast.tasks.forecast.fitting import Fitted, Run, fit_networks, new_network
 from holdfast.tasks.forecast.forecasts import Forecasts, forecast_windows, to_frame
@@ -32,6 +33,7 @@ from holdfast.tasks.forecast.transfer import as_model
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
 
 BaseEstimator: Any = require("sklearn.base").BaseEstimator
+clone: Any = require("sklearn.base").clone
 
 FORMAT = "holdfast.forecast"
 
@@ -51,7 +53,8 @@ class Forecaster(BaseEstimator):
     they hold numbers, but for those that `categorical` names (labels) and `text` names (words).
     `missing` (``"error"`` or ``"fill"``) says what happens to gaps and empty values.
 
-    `model` is one of `holdfast.tasks.forecast.nets.NETS`, `cell` any cell of the catalogue, and
+    `model` is one of `holdfast.tasks.forecast.nets.NETS`, or ``"auto"``, which tries several within
+    `budget` seconds and says why in ``chosen_["reason"]``; `cell` any cell of the catalogue, and
     `options` what a model has beyond the settings here. `output` is ``"point"`` (with `loss`
     ``"mae"``, ``"mse"`` or ``"huber"``), ``"quantiles"`` (at `quantiles`), ``"gaussian"``,
     ``"student_t"`` or ``"negative_binomial"``. `scaling` is one of `holdfast.data.scaling.KINDS`.
@@ -106,6 +109,7 @@ class Forecaster(BaseEstimator):
         averaging: float = 0.98,
         augment: tuple[str, ...] | list[str] = (),
         members: int = 1,
+        budget: float = 60.0,
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
@@ -144,6 +148,7 @@ class Forecaster(BaseEstimator):
         self.averaging = averaging
         self.augment = augment
         self.members = members
+        self.budget = budget
         self.seed = seed
         self.device = device
 
@@ -171,10 +176,16 @@ class Forecaster(BaseEstimator):
         not fit or a full disk.
         """
         check_settings(self.get_params())
+        self.chosen_ = {"changes": {}, "reason": "as given", "table": ""}
         panel = self.read(X, static=static)
         begin = None if start is None else as_model(start, type(self))
         file = None if checkpoint is None else Path(checkpoint)
-        self._take(panel, fit_networks(self, panel, Run(begin, file, resume, report)))
+        trained = self
+        if self.model == "auto":
+            choice = choose(self, panel, self.budget)
+            self.chosen_ = choice.as_json()
+            trained = clone(self).set_params(**choice.changes)
+        self._take(panel, fit_networks(trained, panel, Run(begin, file, resume, report)))
         return self
 
     def predict(
@@ -269,7 +280,8 @@ class Forecaster(BaseEstimator):
         if not hasattr(self, "nets_"):
             raise ModelError("this Forecaster has no model yet; call fit first")
         config = {
-            "settings": self.get_params(),
+            "settings": {**self.get_params(), **self.chosen_["changes"]},
+            "chosen": self.chosen_,
             "recipe": asdict(self.recipe_),
             "frequency": asdict(self.frequency_),
             "schema": self.schema_.as_json(),
@@ -300,7 +312,7 @@ class Forecaster(BaseEstimator):
             model.calendar_ = int(config["calendar"])
             model.ends_, model.data_ = config["ends"], config["data"]
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
-            model.members_ = config["members"]
+            model.members_, model.chosen_ = config["members"], config["chosen"]
             shapes = (model.recipe_, model.schema_, model.calendar_, len(model.ends_))
             model.nets_ = nn.ModuleList(
                 new_network(model, *shapes, member) for member in range(model.members)

@@ -33,7 +33,7 @@ def check_settings(settings: dict[str, Any]) -> None:
         value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise DataError(f"{name}={value!r}; expected a whole number from 1 on")
-    for name, known in (("model", NETS), ("scaling", KINDS), ("schedule", SCHEDULES)):
+    for name, known in (("model", (*NETS, "auto")), ("scaling", KINDS), ("schedule", SCHEDULES)):
         value = settings[name]
         if value not in known:
             raise DataError(
@@ -49,6 +49,8 @@ def check_settings(settings: dict[str, Any]) -> None:
         raise DataError(f"learning_rate={settings['learning_rate']!r}; expected a number above 0")
     if not settings["weight_decay"] >= 0:
         raise DataError(f"weight_decay={settings['weight_decay']!r}; expected 0 or a number above")
+    if not settings["budget"] > 0:
+        raise DataError(f"budget={settings['budget']!r}; expected seconds above 0")
     if settings["seed"] < 0:
         raise DataError(f"seed={settings['seed']!r}; expected a whole number from 0 on")
     named = (*settings["past"], *settings["future"], *settings["static"])
