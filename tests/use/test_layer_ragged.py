@@ -117,6 +117,7 @@ def test_lengths_in_every_form(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @BOTH_WAYS
 @pytest.mark.parametrize("H", [1, 5, 100])
+@pytest.mark.usefixtures("two_threads")
 def test_lengths_equal_a_packed_sequence(
     H: int, two_way: bool, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
