@@ -1,6 +1,8 @@
 # Each target prepares .venv by itself; `make PYTHON=python3.12 test` chooses the interpreter.
+# `make WORKERS=2 test` chooses in how many processes tests run; with 0 it is this one alone.
 
 PYTHON ?= python3
+WORKERS ?= auto --maxprocesses=4
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -11,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/holdfast demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -16,10 +16,27 @@ relax()
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that test beside each other, and what they start, share the cores between them."""
+    workers = len(config.getoption("tx", default=None) or ())
+    if workers > 1:
+        threads = max(1, torch.get_num_threads() // workers)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A seeded random generator: the only source of randomness a test needs."""
     return torch.Generator().manual_seed(20_240_229)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Two threads, however many the process has, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +50,15 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled kernels of the suite go to a folder of the session, never to the user's cache."""
+    """Compiled kernels of the suite go to a folder of the session, never to the user's cache.
+
+    Processes of one session have one folder: what one of them compiled, the others read.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
+    folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLDFAST_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+        patch.setenv("HOLDFAST_CACHE_DIR", str(folder))
         yield
 
 

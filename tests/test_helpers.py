@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jaxtyping
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests import conftest
 from tests.helpers import SHAPES, SIZES, TOLERANCE, assert_same, unequal_
 
 NAN = float("nan")
@@ -141,3 +143,21 @@ def test_kernels_are_cached_in_a_private_folder_of_the_session() -> None:
     folder = Path(os.environ["HOLDFAST_CACHE_DIR"])
     assert folder.is_dir()
     assert not folder.stat().st_mode & 0o077
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    assert f"popen-{worker}" not in folder.parts, "what others compiled is compiled again"
+
+
+@pytest.mark.parametrize(
+    ("workers", "set_by_hand", "threads"),
+    [(2, None, "2"), (8, None, "1"), (2, "3", "3"), (1, None, None), (0, None, None)],
+)
+def test_processes_beside_each_other_share_the_cores(
+    workers: int, set_by_hand: str | None, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if set_by_hand:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_by_hand)
+    options: Any = SimpleNamespace(getoption=lambda *_, **__: ["popen"] * workers)
+    conftest.pytest_configure(options)
+    assert os.environ.get("OMP_NUM_THREADS") == threads

@@ -180,12 +180,22 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-OFTEN = ("empty", "truncated", "other_magic", "flipped_in_code")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_counts_as_missing(
+    damage: str, filled: pytest.MonkeyPatch, tmp_path: Path, stock: Stock
+) -> None:
+    for name, content in stock.entries.items():
+        assert cache.read(name.removesuffix(".o")) is not None
+        (tmp_path / name).write_bytes(DAMAGES[damage](content))
+        assert cache.read(name.removesuffix(".o")) is None
 
 
 @pytest.mark.parametrize(
     "damage",
-    [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in DAMAGES],
+    [
+        name if name == "truncated" else pytest.param(name, marks=pytest.mark.slow)
+        for name in DAMAGES
+    ],
 )
 def test_a_damaged_entry_is_built_again_and_repaired(
     damage: str, filled: pytest.MonkeyPatch, tmp_path: Path, stock: Stock, built: list[str]
@@ -248,8 +258,22 @@ def _works_without_disk(expected: str, folder: Path) -> None:
     assert_same(mine, _run("eager"))
 
 
+MODES = (0o770, 0o702, 0o1777)
+
+
 @posix
-@pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777], ids=oct)
+@pytest.mark.parametrize("mode", MODES, ids=oct)
+def test_a_folder_that_others_can_write_to_is_unsafe(mode: int, tmp_path: Path) -> None:
+    tmp_path.chmod(mode)
+    assert "others can write to it" in cache.unsafe(tmp_path)
+    tmp_path.chmod(0o755)
+    assert not cache.unsafe(tmp_path)
+
+
+@posix
+@pytest.mark.parametrize(
+    "mode", [MODES[0], *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:])], ids=oct
+)
 def test_a_folder_that_others_can_write_to_is_refused(
     mode: int, filled: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_threads_change_no_bit(order: str, generator: torch.Generator) -> None:
 @pytest.mark.parametrize(
     "size", [(3, 4, 5), (700, 260, 5), (700, 200, 48), (40, 130, 100), (0, 4, 5)], ids=str
 )
+@pytest.mark.usefixtures("two_threads")
 def test_whichever_multiplies_the_gradient_is_right(
     size: tuple[int, int, int], add: bool, dtype: torch.dtype, generator: torch.Generator
 ) -> None:

@@ -437,7 +437,7 @@ def _any_problem(
 UNHURRIED = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=4, deadline=None, suppress_health_check=UNHURRIED)
 @given(st.sampled_from(list(FEW)), st.data())
 def test_any_size_of_a_few_variations(chosen: tuple[str, str], drawn: Any) -> None:
     base = CELLS[chosen[0]]

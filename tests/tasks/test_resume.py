@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from holdfast.cli import main
 from holdfast.errors import ModelError
-from holdfast.tasks import Forecaster
+from holdfast.tasks import Forecaster, commands
 from holdfast.tasks.checkpoint import Progress
 from tests.conftest import ROOT
 from tests.tasks.small import SMALL, csv, daily
@@ -95,7 +97,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_command_goes_on_to_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def report(progress: Progress) -> None:
+        if progress.epochs == 3:
+            raise KeyboardInterrupt
+
+    table, out = csv(daily(), tmp_path / "table.csv"), tmp_path / "interrupted"
+    assert main(command(table, tmp_path / "whole")[3:]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "training_bar", lambda _: nullcontext(report))
+        assert main(command(table, out)[3:]) == 130
+    assert "--resume to go on" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(command(table, out, "--resume")[3:]) == 0
+    for name in ("model.safetensors", "config.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["interrupted", "table.csv", "whole"]
+
+
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_killed_command_loses_at_most_an_epoch(
     how: signal.Signals, whole: Path, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def _last_line(text: str) -> dict[str, Any]:
     return json.loads(text.rstrip("\n").rpartition("\n")[2])
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_table_and_line_of_every_cell(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = torch.get_num_threads(), torch.get_rng_state()
     file = tmp_path / "runs" / "layers.jsonl"

@@ -68,7 +68,7 @@ def _row(name: str, each: float | None, speedup: float, which: str = "forward") 
     return Row(name, 3.0, which, second, second, second, second, product, faster)
 
 
-@pytest.mark.usefixtures("_clock")
+@pytest.mark.usefixtures("_clock", "two_threads")
 def test_table_and_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, files: tuple[Path, Path]
 ) -> None:

@@ -50,7 +50,7 @@ def _row(name: str, cost: float, peer_ratio: float = 2.0, which: str = "forward"
     return Row(table(SMALL)[name], which, second, second, second, ours, theirs)
 
 
-@pytest.mark.usefixtures("_clock")
+@pytest.mark.usefixtures("_clock", "two_threads")
 def test_table_and_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = torch.get_num_threads(), torch.get_rng_state()
     file = tmp_path / "runs" / "options.jsonl"

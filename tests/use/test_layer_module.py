@@ -87,7 +87,7 @@ def test_recurrent_names_its_cell() -> None:
         ),
         ({"cell": "Peephole"}, CellError, r"\(did you mean peephole or peephole_2002\?\);"),
         ({"cell": "yak"}, CellError, r"no cell named 'yak'; expected a name that `holdfast cells`"),
-        ({"cell": lstm.function}, TypeError, "got: function; decorate"),
+        pytest.param({"cell": lstm.function}, TypeError, "got: function; decorate", id="function"),
         ({"hidden_size": 5.0}, TypeError, "hidden_size should be of type int, got: float"),
         ({"num_layers": 1.0}, TypeError, "num_layers should be of type int, got: float"),
         ({"num_layers": -1}, ValueError, "num_layers must be greater than zero, got: -1"),

@@ -92,6 +92,7 @@ def test_chunks_and_recomputation_change_nothing(
         assert_same(cut["full"], results(made("none", layer), kind, x, options), "definition")
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_all_but_the_matrices_has_the_same_bits_in_other_chunks(
     generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

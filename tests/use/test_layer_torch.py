@@ -36,6 +36,7 @@ ALL_KINDS = pytest.mark.parametrize("kind", KINDS)
 @ALL_KINDS
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("T", "B", "H"), SIZES, ids=lambda size: str(size))
+@pytest.mark.usefixtures("two_threads")
 def test_awkward_sizes(
     kind: str, T: int, B: int, H: int, dtype: torch.dtype, generator: torch.Generator
 ) -> None:

@@ -241,6 +241,7 @@ class Embedded(Dataset[Tensor]):
             return self.layer(self.x, seed=index)[0]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_layer_in_the_forked_workers_of_a_data_loader(generator: torch.Generator) -> None:
     layer = made("masks", generator, torch.float32)
     items = Embedded(layer, inputs(generator, torch.float32))
