@@ -200,10 +200,7 @@ class RecurrentNet(ForecastNet):
     def _joined(self, read: Tensor, known: Known) -> Tensor:
         """Values read (..., N, 2+L) and what is known (..., N, C) as the layer's inputs."""
         last, before, lagged = read[..., :1], read[..., 1:2], read[..., 2:]
-        if self.anchor:
-            own = [last - before, lagged - last]
-        else:
-            own = [last, lagged]
+        own = [last - before, lagged - last] if self.anchor else [last, lagged]
         return torch.cat([*own, known.unseen[..., None], known.rows], dim=-1)
 
     def _spoken(self, states: Tensor, read: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
