@@ -1,7 +1,7 @@
 """The forecaster's networks by name.
 
 >>> sorted(NETS)
-['direct', 'places']
+['deepar', 'direct', 'places', 'recurrent']
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 from holdfast.tasks.forecast.nets.base import ForecastNet, Shape
 from holdfast.tasks.forecast.nets.direct import DirectNet
 from holdfast.tasks.forecast.nets.places import PlacesNet
+from holdfast.tasks.forecast.nets.rolling import DeepARNet, RecurrentNet
 
 NETS: dict[str, type[ForecastNet]] = {
     "direct": DirectNet,
     "places": PlacesNet,
+    "recurrent": RecurrentNet,
+    "deepar": DeepARNet,
 }
 
 

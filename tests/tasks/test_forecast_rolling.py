@@ -1,0 +1,193 @@
+"""Networks that roll: what training sees is what a forecast does, and paths follow the process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import Tensor
+
+from holdfast.data import Columns, read_panel
+from holdfast.data.scaling import fit_scales
+from holdfast.data.windows import Batch, Recipe, make_windows
+from holdfast.errors import DataError
+from holdfast.tasks import Forecaster
+from holdfast.tasks.forecast.heads import Gaussian, Head, Point, make_head
+from holdfast.tasks.forecast.nets import Shape, make_net
+from holdfast.tasks.forecast.nets.rolling import RecurrentNet
+from tests.helpers import assert_same, unequal_
+from tests.tasks.small import SMALL, daily, edit, several
+
+RECIPE = Recipe(window=6, horizon=3, seasons=(2, 7), lags=(7,))
+
+
+def rolling(
+    head: Head, recipe: Recipe = RECIPE, model: str = "recurrent", **options: Any
+) -> RecurrentNet:
+    """A network with weights that are all different, for the batches of `batch_of`."""
+    panel = made_panel()
+    shape = Shape(
+        recipe, panel.schema, 7, series=2, head=head, hidden_size=5, dropout=0.0, options=options
+    )
+    net: Any = unequal_(make_net(model, shape), torch.Generator().manual_seed(3))
+    return net.eval()
+
+
+def made_panel() -> Any:
+    table = several(rows=60).with_columns(
+        pl.int_range(pl.len()).mod(5).cast(pl.Float64).alias("open"),
+        pl.int_range(pl.len()).mod(3).cast(pl.Float64).alias("rain"),
+    )
+    table = edit(table, 50, "y", None)
+    return read_panel(table, Columns(past=("rain",), future=("open",)), missing="fill")
+
+
+def batch_of(recipe: Recipe = RECIPE, rows: tuple[int, ...] = (40, 5, 51)) -> Batch:
+    """Windows of two series: whole, beginning before the series, and with a row not measured."""
+    panel = made_panel()
+    scaling = fit_scales(panel, {"a": 50, "b": 50})
+    windows = make_windows(panel, scaling, recipe, panel.schema, {"b": 0, "a": 1})
+    batch = windows.batch(np.array([[0, row] for row in rows]))
+    return replace(batch, future=batch.future[..., -1:].expand(-1, -1, 8).contiguous())
+
+
+def step_by_step(net: RecurrentNet, batch: Batch) -> Tensor:
+    """What `_roll` reads when every draw is the true value: raw numbers of the horizon."""
+    said = []
+
+    def draw(raw: Tensor, base: Tensor, scale: Tensor) -> Tensor:
+        said.append(torch.cat([raw, base[..., None]], dim=-1))
+        return batch.target[:, 0, len(said) - 1 : len(said)]
+
+    net._roll(batch, 1, draw)
+    return torch.cat(said, dim=1)
+
+
+@pytest.mark.parametrize("anchor", [True, False])
+@pytest.mark.parametrize("recipe", [RECIPE, Recipe(1, 4, (), ())], ids=["lags", "one row"])
+def test_one_call_of_training_equals_steps_of_forecasting(recipe: Recipe, anchor: bool) -> None:
+    net, batch = rolling(Gaussian(), recipe, anchor=anchor), batch_of(recipe)
+    with torch.no_grad():
+        raw, base = net.forced(batch)
+        forced = torch.cat([raw, base[..., None]], dim=-1)[:, -recipe.horizon :]
+        assert_same(step_by_step(net, batch), forced)
+
+
+def test_training_counts_window_and_horizon_but_no_row_that_was_not_observed() -> None:
+    net, batch = rolling(Gaussian()), batch_of()
+    with torch.no_grad():
+        raw, base = net.forced(batch)
+        values = torch.cat([batch.y, batch.target[:, 0]], dim=1)[:, -8:]
+        weight = torch.cat([batch.observed, batch.weight[:, 0]], dim=1)[:, -8:]
+        losses = net.head.losses(raw, base, values, batch.scale[:, None])
+        assert 0 < weight.sum() < weight.numel()
+        expected = (losses * weight).sum() / weight.sum()
+        assert_same(net.train().loss(batch), expected)
+        ahead = (losses * weight)[:, -3:].sum() / weight[:, -3:].sum()
+        assert_same(net.eval().loss(batch), ahead)
+
+
+def test_no_forecast_sees_its_own_future() -> None:
+    net, batch = rolling(Point()), batch_of()
+    changed = replace(batch, target=batch.target + 9.0, weight=torch.zeros_like(batch.weight))
+    with torch.no_grad():
+        assert_same(net(changed), net(batch))
+
+
+def test_without_noise_paths_follow_the_points() -> None:
+    class Still(Gaussian):
+        def sample(self, raw: Tensor, base: Tensor, scale: Tensor, generator: Any) -> Tensor:
+            return super().sample(raw, base, scale, generator) * 0 + self.point(raw, base, scale)
+
+    batch = batch_of()
+    net = rolling(Still())
+    with torch.no_grad():
+        paths = net.paths(batch, 4, torch.Generator().manual_seed(0))
+        raw, base = net(batch)
+        point = net.head.point(raw, base, batch.scale[:, None])
+    assert paths is not None
+    assert_same(paths, point.expand(-1, 4, -1).contiguous())
+
+
+def test_sampled_paths_have_the_quantiles_of_an_autoregressive_process() -> None:
+    """y_t = a y_{t-1} + e: after h steps a normal of known mean and variance."""
+    a, noise = 0.8, 0.5
+
+    class Autoregressive(RecurrentNet):
+        def _spoken(self, states: Tensor, read: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+            last = read[..., 0]
+            spread = torch.full_like(last, np.log(np.expm1(noise - 1e-3)))
+            return torch.stack([torch.zeros_like(last), spread], dim=-1), a * last
+
+    recipe = Recipe(6, 5, (), ())
+    net = rolling(Gaussian(), recipe)
+    net.__class__ = Autoregressive
+    batch = batch_of(recipe)
+    with torch.no_grad():
+        paths = net.paths(batch, 4000, torch.Generator().manual_seed(1))
+    assert paths is not None
+    steps = torch.arange(1, 6)
+    mean = batch.y[:, -1:] * a**steps
+    std = noise * ((1 - a ** (2 * steps)) / (1 - a**2)).sqrt()
+    z = (paths - mean[:, None]) / std
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    found = torch.quantile(z, levels, dim=1)
+    expected = torch.special.ndtri(levels)[:, None, None].expand_as(found)
+    assert float((found - expected).abs().max()) < 0.12
+    together = torch.corrcoef(paths[0].T)[0, 1]
+    assert abs(float(together) - a * noise / float(std[1])) < 0.05
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Forecaster:
+    settings = {**SMALL, "model": "deepar", "output": "gaussian", "max_epochs": 2}
+    return Forecaster(**settings, missing="fill").fit(several())
+
+
+def test_forecasts_depend_on_the_seed_alone(fitted: Forecaster) -> None:
+    torch.manual_seed(5)
+    one = fitted.predict(several(), levels=(80,))
+    torch.manual_seed(6)
+    assert fitted.predict(several(), levels=(80,)).equals(one)
+    assert (one["forecast-lo-80"] < one["forecast-hi-80"]).all()
+
+
+def test_new_series_and_gaps_are_forecast(fitted: Forecaster) -> None:
+    table = edit(several(("new", "a"), rows=40), 30, "y", None)
+    assert fitted.predict(table)["forecast"].is_finite().all()
+
+
+@pytest.mark.parametrize("output", ["student_t", "quantiles", "negative_binomial"])
+def test_every_distribution_has_paths(output: str) -> None:
+    net, batch = rolling(make_head(output), model="deepar"), batch_of()
+    batch = replace(batch, scale=torch.tensor([[20.0, 0.0]]).expand(3, 2))
+    with torch.no_grad():
+        paths = net.paths(batch, 5, torch.Generator().manual_seed(0))
+    assert paths is not None
+    assert paths.shape == (3, 5, 3)
+    assert bool(paths.isfinite().all())
+    assert net.loss(batch).isfinite()
+
+
+def test_what_cannot_be_rolled_is_refused() -> None:
+    with pytest.raises(DataError, match='output="point"; give output="gaussian"'):
+        Forecaster(**SMALL, model="deepar").fit(daily())
+    with pytest.raises(DataError, match="near_lags=\\(9,\\): 9 is not between 1 and"):
+        rolling(Point(), near_lags=(9,))
+
+
+@pytest.mark.slow
+def test_counts_are_learned_with_a_negative_binomial() -> None:
+    table = daily(400).with_columns(pl.col("y").round().clip(0).alias("y"))
+    settings = {**SMALL, "max_epochs": 15, "hidden_size": 16, "scaling": "mean"}
+    model = Forecaster(**settings, model="deepar", output="negative_binomial").fit(table[:360])
+    rolled = model.roll(table, quantiles=(0.1, 0.9))
+    low, high = rolled.forecasts.quantiles[..., 0], rolled.forecasts.quantiles[..., 1]
+    inside = np.mean((rolled.truth >= low) & (rolled.truth <= high))
+    assert np.abs(rolled.forecast - np.round(rolled.forecast)).max() < 0.51
+    assert 0.6 < inside <= 1.0
+    assert np.abs(rolled.forecast - rolled.truth).mean() < 3.0
