@@ -15,8 +15,9 @@ import pytest
 
 from holdfast.cli import main
 from holdfast.errors import ModelError
-from holdfast.tasks import Forecaster, commands
+from holdfast.tasks import Forecaster
 from holdfast.tasks.checkpoint import Progress
+from holdfast.tasks.forecast import commands
 from tests.conftest import ROOT
 from tests.tasks.small import SMALL, csv, daily
 
