@@ -1,7 +1,8 @@
 """Forecasts anchored on what is known: a learned mixture of past values, plus a correction.
 
-The values are the last one and those whole seasons before the target, all relative to the last one,
-so a series that wanders off is followed. Before training the mixture is a seasonal average.
+The values are the last one, those whole seasons before the target, and the latest of these moved by
+what the level has grown in a season; all relative to the last one, so a series that wanders off is
+followed. Before training the mixture is a seasonal average.
 """
 
 from __future__ import annotations
@@ -13,6 +14,17 @@ from holdfast.data.windows import Batch, Recipe
 from holdfast.tasks.forecast.nets.base import Features, Outlook
 
 FAR = -1e4
+
+
+def grown(recipe: Recipe) -> tuple[int, int] | None:
+    """The longest season and its first lag, where a window shows two seasons.
+
+    >>> grown(Recipe(window=28, horizon=18, seasons=(12,), lags=(24, 36)))
+    (12, 24)
+    """
+    if not recipe.main_lags or recipe.history < 2 * max(recipe.seasons):
+        return None
+    return max(recipe.seasons), recipe.main_lags[0]
 
 
 class RecentRows(nn.Module):
@@ -58,7 +70,8 @@ class AnchoredHead(nn.Module):
         super().__init__()
         self.lags = recipe.lags
         self.size = size
-        candidates = 1 + len(self.lags)
+        self.growing = grown(recipe)
+        candidates = 1 + len(self.lags) + bool(self.growing)
         self.context = nn.Linear(hidden, hidden)
         self.known = nn.Linear(candidates + future, hidden)
         self.step = nn.Parameter(0.1 * torch.randn(recipe.horizon, hidden))
@@ -83,6 +96,13 @@ class AnchoredHead(nn.Module):
         weights = torch.softmax(out[..., self.size :].masked_fill(missing, FAR), dim=-1)
         return Outlook(out[..., : self.size], level + (weights * candidates).sum(dim=-1))
 
+    @staticmethod
+    def _growth(y: Tensor, season: int, span: int) -> Tensor:
+        """How much the mean of the last season is above that of the one before, (B, S)."""
+        kept = y[:, -(2 * season + span - 1) :]
+        means = kept.unfold(1, season, 1).mean(-1)
+        return means[:, season:] - means[:, :-season]
+
     def _candidates(self, batch: Batch, level: Tensor) -> tuple[Tensor, Tensor]:
         """Values known at the origin, relative to the last one, and which are not there."""
         S, H, R = batch.span, batch.horizon, batch.y.shape[1]
@@ -91,6 +111,13 @@ class AnchoredHead(nn.Module):
             rows = slice(R - S + 1 - lag, R + H - lag)
             values.append(batch.y[:, rows].unfold(1, H, 1) - level)
             missing.append(batch.there[:, rows].unfold(1, H, 1) == 0)
+        if self.growing:
+            season, lag = self.growing
+            growth = lag // season * self._growth(batch.y, season, S)[..., None]
+            place = self.lags.index(lag)
+            values.append(values[place] + growth)
+            begun = batch.there[:, R - S + 1 - 2 * season : R + 1 - 2 * season]
+            missing.append(missing[place] | (begun == 0)[..., None])
         values.append(torch.zeros_like(batch.target))
         missing.append(torch.zeros_like(batch.target, dtype=torch.bool))
         return torch.stack(values, dim=-1), torch.stack(missing, dim=-1)
