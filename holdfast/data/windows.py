@@ -17,7 +17,8 @@ from torch import Tensor
 
 from holdfast.data.calendar import calendar_features
 from holdfast.data.covariates import Schema
-from holdfast.data.panel import Panel, Series, fill
+from holdfast.data.filling import fill
+from holdfast.data.panel import Panel, Series
 from holdfast.data.scaling import Scale, Scaling
 
 REPEATS = 4
