@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,7 +76,8 @@ class Panel:
     """Series that share one frequency.
 
     `schema` says what the covariates are, `name` is the file the series come from, `backend` the
-    kind of frame the user gave, `digest` a SHA-256 of ids, times and values.
+    kind of frame the user gave, `digest` a SHA-256 of ids, times and values. `array` makes the
+    arrays that windows are cut from: in memory, or on disk where the series are there, too.
     """
 
     series: Sequence[Series]
@@ -87,6 +88,7 @@ class Panel:
     backend: str
     name: str
     digest: str
+    array: Callable[[tuple[int, ...], Any], np.ndarray] = np.empty
 
     def __len__(self) -> int:
         return sum(map(len, self.series))
