@@ -141,8 +141,8 @@ def refuse_changing(
         if len(wrong):
             at = wrong[0]
             raise DataError(
-                f"{rows.ids.where(order[at])}: column {name!r} is static but differs from row "
-                f"{order[first[at]] + 1}; name it in `past` or `future` instead"
+                f"{rows.ids.where(order[at])}: column {name!r} is static but differs from "
+                f"{rows.ids.row(order[first[at]])}; name it in `past` or `future` instead"
             )
 
 

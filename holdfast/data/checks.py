@@ -28,19 +28,20 @@ class Order:
     ends: np.ndarray
 
 
-def sort_rows(rows: Rows) -> Order:
-    """The order of a table's rows."""
+def sort_rows(rows: Rows, by_id: bool = False) -> Order:
+    """The order of a table's rows; series stand in the order of their ids if asked for."""
     codes, times = rows.ids.codes, rows.times
     same = codes[1:] == codes[:-1]
     changes = np.flatnonzero(~same) + 1
     runs = len(changes) + 1
-    if runs == len(rows.ids.names) and not (same & (times[1:] < times[:-1])).any():
+    ordered = not by_id or bool((codes[1:] >= codes[:-1]).all())
+    if ordered and runs == len(rows.ids.names) and not (same & (times[1:] < times[:-1])).any():
         order = np.arange(len(codes))
         starts = np.concatenate([[0], changes])
     else:
         first = np.full(len(rows.ids.names), len(codes))
         np.minimum.at(first, codes, np.arange(len(codes)))
-        rank = np.argsort(np.argsort(first))[codes]
+        rank = codes if by_id else np.argsort(np.argsort(first))[codes]
         order = np.lexsort((times, rank))
         starts = np.concatenate([[0], np.flatnonzero(np.diff(rank[order])) + 1])
         times = times[order]
@@ -68,13 +69,17 @@ def refuse_twice(rows: Rows, order: Order) -> None:
         one, other = order.rows[bad[0]], order.rows[bad[0] + 1]
         hint = "" if rows.has_ids else "; if the table holds several series, name the id column"
         raise DataError(
-            f"{rows.ids.where(other)}: the same time {show(order.times[bad[0]])} as row {one + 1}; "
-            f"keep one of them{hint}"
+            f"{rows.ids.where(other)}: the same time {show(order.times[bad[0]])} as "
+            f"{rows.ids.row(one)}; keep one of them{hint}"
         )
 
 
-def common_frequency(rows: Rows, order: Order, known: Frequency | None) -> Frequency:
+def common_frequency(
+    rows: Rows, order: Order, known: Frequency | None, who: str = "the model was trained on"
+) -> Frequency:
     """The one frequency of all series: `known`, or that of the first which is long enough.
+
+    `who` says in messages whose frequency is known.
 
     Raises `DataError` for another frequency, and where no series has three rows to show one.
     """
@@ -92,6 +97,7 @@ def common_frequency(rows: Rows, order: Order, known: Frequency | None) -> Frequ
         like = f"series {rows.ids.of(order.rows[order.starts[leader]])!r} is {frequency} apart"
     else:
         frequency, like = known, ""
+        who = f"{who} {known}"
     seen: set[bytes] = set()
     for place in _uncertain(order, frequency):
         times = order.times[order.starts[place] : order.ends[place]]
@@ -102,7 +108,7 @@ def common_frequency(rows: Rows, order: Order, known: Frequency | None) -> Frequ
             continue
         other = _infer(rows, order, place)
         if other != frequency:
-            raise _mixed(rows, order, place, frequency, other, like)
+            raise _mixed(rows, order, place, other, like, who)
         seen.add(key)
     return frequency
 
@@ -126,12 +132,12 @@ def _infer(rows: Rows, order: Order, place: int) -> Frequency:
 
 
 def _mixed(
-    rows: Rows, order: Order, place: int, frequency: Frequency, other: Frequency, like: str
+    rows: Rows, order: Order, place: int, other: Frequency, like: str, who: str
 ) -> DataError:
     if not like:
         return DataError(
-            f"{rows.name}{_series(rows, order, place)}: rows are {other} apart, the model was "
-            f"trained on {frequency}; resample the table"
+            f"{rows.name}{_series(rows, order, place)}: rows are {other} apart, {who}; resample "
+            "the table"
         )
     id = rows.ids.of(order.rows[order.starts[place]])
     return DataError(

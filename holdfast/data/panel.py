@@ -106,6 +106,8 @@ def read_panel(
     static: Any = None,
     future: Any = None,
     frequency: Frequency | None = None,
+    like: str = "the model was trained on",
+    by_id: bool = False,
 ) -> Panel:
     """Whole, checked series from a file or frame.
 
@@ -124,7 +126,8 @@ def read_panel(
     `static` is a table with one row for each id and the static columns; without it these stand in
     `data`, equal in all rows of a series. `future` is a table with id, time and the future columns
     after the end of each series; rows of `data` at its end that have them and no target do as well.
-    `frequency` is that of the series where it is known; else it is found in their times.
+    `frequency` is that of the series where it is known (`like` says in messages whose it is); else
+    it is found in their times. Series stand as their ids appear, or in the ids' order (`by_id`).
 
     Raises `DataError`, naming the row, for duplicate times, gaps, NaN, infinity, a mixed frequency
     and tables of which no series is long enough to have one.
@@ -138,10 +141,10 @@ def read_panel(
     refuse_infinity(rows, columns)
     if after is not None:
         refuse_infinity(after.rows, columns)
-    order = sort_rows(rows)
+    order = sort_rows(rows, by_id)
     refuse_twice(rows, order)
     source = _Source(rows, order, columns, missing, beside, after)
-    frequency = common_frequency(rows, order, frequency)
+    frequency = common_frequency(rows, order, frequency, like)
     series = source.series(frequency)
     schema = make_schema(series, columns, source.labels)
     digest = digest_of(series)
@@ -333,10 +336,10 @@ def digest_of(series: Sequence[Series]) -> str:
     digest = hashlib.sha256()
     for one in series:
         digest.update(repr((one.id, len(one), one.past.shape, one.future.shape)).encode())
-        digest.update(np.ascontiguousarray(one.times.astype(np.int64)))
+        digest.update(np.ascontiguousarray(one.times.astype(np.int64)).data)
         y = one.y if one.observed.all() else np.where(one.observed, one.y, np.nan)
-        digest.update(np.ascontiguousarray(y))
+        digest.update(np.ascontiguousarray(y).data)
         for values in (one.past, one.future, one.static):
             if values.size:
-                digest.update(np.ascontiguousarray(values))
+                digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()

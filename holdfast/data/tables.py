@@ -10,7 +10,7 @@ import gzip
 import io
 import lzma
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from holdfast.data.optional import require
 from holdfast.data.values import (
     Ids,
+    Origin,
     no_ids,
     read_ids,
     read_labels,
@@ -86,6 +87,15 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of several files as one polars frame; `origin` gives the file and row of each."""
+
+    frame: Any
+    name: str
+    origin: Origin
+
+
+@dataclass(frozen=True)
 class Rows:
     """A parsed table: ids, times (N,) datetime64[us], target (N,) and covariates by name.
 
@@ -124,6 +134,7 @@ def read_rows(data: Any, columns: Columns, *, optional: tuple[str, ...] = ()) ->
         raise DataError(f"{name}: the table is empty; it needs a header and at least some rows")
     id_column = columns.id or (ID if ID in frame.columns else None)
     ids = read_ids(frame[id_column], name) if id_column else no_ids(len(frame), name)
+    ids = replace(ids, origin=data.origin) if isinstance(data, Part) else ids
     covariates, labels = read_covariates(frame, columns, ids)
     there = columns.target in frame.columns
     nothing = np.full(len(frame), np.nan)
@@ -180,6 +191,8 @@ def make_frame(columns: dict[str, Any], backend: str) -> Any:
 def load_frame(data: Any) -> tuple[Any, str]:
     """The table as a frame of narwhals, and its name for messages."""
     nw = require("narwhals")
+    if isinstance(data, Part):
+        return nw.from_native(data.frame, eager_only=True), data.name
     if not isinstance(data, (str, os.PathLike)):
         try:
             return nw.from_native(data, eager_only=True), "table"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,25 +15,38 @@ from holdfast.errors import DataError
 FORMATS = ("%Y-%m", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y")
 
 
+# The file and the row in it, counted from 0, of a row of a table that was made of several.
+Origin = Callable[[int], tuple[str, int]]
+
+
 @dataclass(frozen=True)
 class Ids:
     """Which series each row of a table belongs to: `codes` (N,) are places in the sorted `names`.
 
-    `name` is the table's, for messages.
+    `name` is the table's, for messages; `origin` says where the rows of several files come from.
     """
 
     name: str
     codes: np.ndarray
     names: tuple[str, ...]
+    origin: Origin | None = None
 
-    def of(self, row: int) -> str:
+    def of(self, row: Any) -> str:
         """The id of a row."""
         return self.names[self.codes[row]]
 
-    def where(self, row: int) -> str:
+    def where(self, row: Any) -> str:
         """A row as messages name it: table, row counted from 1, series."""
         id = self.of(row)
-        return f"{self.name}: row {row + 1}" + (f" (series {id!r})" if id else "")
+        file, number = self.origin(row) if self.origin else (self.name, row)
+        return f"{file}: row {number + 1}" + (f" (series {id!r})" if id else "")
+
+    def row(self, row: Any) -> str:
+        """Another row, as messages name it."""
+        if self.origin is None:
+            return f"row {row + 1}"
+        file, number = self.origin(row)
+        return f"row {number + 1} of {file}"
 
 
 def read_ids(column: Any, name: str) -> Ids:
@@ -96,9 +109,7 @@ def factorize(texts: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     pl = require("polars")
     distinct = texts.drop_nulls().unique().sort()
     table = pl.DataFrame({"text": distinct, "code": np.arange(len(distinct))})
-    joined = pl.DataFrame({"text": texts}).join(
-        table, on="text", how="left", maintain_order="left"
-    )
+    joined = pl.DataFrame({"text": texts}).join(table, on="text", how="left", maintain_order="left")
     codes = joined["code"].fill_null(-1).to_numpy().astype(np.int64)
     return codes, tuple(distinct.to_list())
 

@@ -1,8 +1,8 @@
 """Texts as bags of words and of pieces of words, so that a text never seen before still speaks.
 
-A text's words, and every three neighboring characters of each word, are hashed to numbers; a network
-has a learned vector for each number and averages those of a text (as fastText does: Bojanowski et
-al. 2017).
+A text's words, and every three neighboring characters of each word, are hashed to numbers; a
+network has a learned vector for each number and averages those of a text (as fastText does:
+Bojanowski et al. 2017).
 """
 
 from __future__ import annotations

@@ -122,9 +122,7 @@ class Covariates(nn.Module):
             self._join("static", batch.static, batch.static_codes, batch.texts),
         )
 
-    def _join(
-        self, role: str, numbers: Tensor, codes: Tensor, texts: tuple[Tensor, ...]
-    ) -> Tensor:
+    def _join(self, role: str, numbers: Tensor, codes: Tensor, texts: tuple[Tensor, ...]) -> Tensor:
         tables: Any = self.tables[role]
         if not len(tables):
             return numbers
