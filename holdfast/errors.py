@@ -10,7 +10,8 @@ HoldfastError
 HoldfastWarning        something works, but not as the user may expect
 ├── CacheWarning       the kernel cache on disk is not used, and why
 ├── TransferWarning    a part of a model did not fit into the one that goes on from it
-└── DiagnosisWarning   a layer's gradients vanish or explode, and what helps
+├── DiagnosisWarning   a layer's gradients vanish or explode, and what helps
+└── ShortHistoryWarning  a forecast rests on fewer rows than its window, or a series did not train
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class TransferWarning(HoldfastWarning):
 
 class DiagnosisWarning(HoldfastWarning):
     """A layer's gradients vanish or explode; the message says where and what to do."""
+
+
+class ShortHistoryWarning(HoldfastWarning):
+    """A forecast rests on fewer rows than its window, or a series was too short to train on."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ class Covariate:
         """Numbers a row: the value, and a flag where values were missing; none for labels."""
         return 1 + self.gaps if self.kind == "number" else 0
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it holds words."""
+        return self.kind == "text"
+
 
 @dataclass(frozen=True)
 class Schema:
@@ -53,8 +58,11 @@ class Schema:
         return sum(c.width for c in self.of(role))
 
     def as_json(self) -> list[dict[str, Any]]:
-        """What goes into a model's configuration."""
-        return [asdict(covariate) for covariate in self.covariates]
+        """What goes into a model's configuration; texts are read anew, so none is kept."""
+        return [
+            {**asdict(covariate), **({"labels": ()} if covariate.kind == "text" else {})}
+            for covariate in self.covariates
+        ]
 
     @staticmethod
     def from_json(found: list[dict[str, Any]]) -> Schema:
@@ -64,7 +72,8 @@ class Schema:
     def translate(self, role: str, values: np.ndarray, other: Schema) -> np.ndarray:
         """`values` (n, columns of the role) of a panel with schema `other`, coded as in this one.
 
-        A label that this schema does not have becomes NaN, as an empty one is.
+        A label that this schema does not have becomes NaN; texts keep the places they have in
+        `other`.
         """
         mine, theirs = self.of(role), other.of(role)
         if tuple(c.name for c in mine) != tuple(c.name for c in theirs):
@@ -74,7 +83,7 @@ class Schema:
             )
         out = values.astype(np.float64, copy=True)
         for place, (one, given) in enumerate(zip(mine, theirs, strict=True)):
-            if one.kind == "number" or one.labels == given.labels:
+            if one.kind != "category" or one.labels == given.labels:
                 continue
             out[:, place] = recode(out[:, place], given.labels, one.labels)
         return out

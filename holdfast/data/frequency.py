@@ -58,6 +58,15 @@ class Frequency:
             return _months(times, self.month_end) // self.step
         return times.astype(np.int64) // self.step
 
+    def fits(self, times: np.ndarray) -> bool:
+        """Whether sorted times (datetime64[us]) lie on one grid of this step, gaps or not."""
+        if self.unit == "microsecond":
+            return not (np.diff(times).astype(np.int64) % self.step).any()
+        moved = times + np.timedelta64(DAY if self.month_end else 0, "us")
+        within = moved - moved.astype("datetime64[M]").astype("datetime64[us]")
+        months = np.diff(_months(times, self.month_end))
+        return not (months % self.step).any() and bool((within == within[0]).all())
+
     def after(self, time: np.datetime64, count: int) -> np.ndarray:
         """The `count` times (datetime64[us]) that follow `time`."""
         return self.moved(time, np.arange(1, count + 1))

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from holdfast.data.beside import (
+    Future,
     Labels,
     Static,
     columns_of,
     future_after,
     merge_labels,
     read_future,
-    series_static,
+    read_static,
+    refuse_changing,
+    static_of,
+)
+from holdfast.data.checks import (
+    Order,
+    common_frequency,
+    refuse_infinity,
+    refuse_missing,
+    refuse_twice,
+    sort_rows,
 )
 from holdfast.data.covariates import ROLES, Covariate, Schema
-from holdfast.data.frequency import Frequency, infer, show
+from holdfast.data.filling import fill
+from holdfast.data.frequency import Frequency
 from holdfast.data.tables import Columns, Rows, read_rows
 from holdfast.errors import DataError
 
@@ -63,10 +76,11 @@ class Panel:
     """Series that share one frequency.
 
     `schema` says what the covariates are, `name` is the file the series come from, `backend` the
-    kind of frame the user gave, `digest` a SHA-256 of ids, times and values.
+    kind of frame the user gave, `digest` a SHA-256 of ids, times and values. `array` makes the
+    arrays that windows are cut from: in memory, or on disk where the series are there, too.
     """
 
-    series: tuple[Series, ...]
+    series: Sequence[Series]
     frequency: Frequency
     columns: Columns
     schema: Schema
@@ -74,6 +88,7 @@ class Panel:
     backend: str
     name: str
     digest: str
+    array: Callable[[tuple[int, ...], Any], np.ndarray] = np.empty
 
     def __len__(self) -> int:
         return sum(map(len, self.series))
@@ -91,6 +106,8 @@ def read_panel(
     static: Any = None,
     future: Any = None,
     frequency: Frequency | None = None,
+    like: str = "the model was trained on",
+    by_id: bool = False,
 ) -> Panel:
     """Whole, checked series from a file or frame.
 
@@ -100,256 +117,229 @@ def read_panel(
     >>> panel.series[0].y, str(panel.frequency)
     (array([1., 2., 4.]), '1 day')
 
+    `data` is a CSV or Parquet file (also .gz, .xz), or a table of pandas, polars or Arrow.
     `missing` says what happens to gaps in time and to empty values of the target: ``"error"``
     refuses them; ``"fill"`` takes the value one season earlier (else the last value) and marks the
     row as not observed, which keeps it out of loss and scores. Only the past is used to fill, so
-    that no forecast sees its own future.
+    that no forecast sees its own future; a series begins with its first value.
 
     `static` is a table with one row for each id and the static columns; without it these stand in
     `data`, equal in all rows of a series. `future` is a table with id, time and the future columns
     after the end of each series; rows of `data` at its end that have them and no target do as well.
-    `frequency` is that of the series where it is known; else it is found in their times.
+    `frequency` is that of the series where it is known (`like` says in messages whose it is); else
+    it is found in their times. Series stand as their ids appear, or in the ids' order (`by_id`).
 
     Raises `DataError`, naming the row, for duplicate times, gaps, NaN, infinity, a mixed frequency
-    and series that are too short to have one.
+    and tables of which no series is long enough to have one.
     """
     columns = columns or Columns()
+    columns.check()
     if missing not in MISSING:
         raise DataError(f"missing={missing!r}; expected one of {', '.join(map(repr, MISSING))}")
-    beside = Static(static, columns) if static is not None else None
-    apart = columns.static if beside is not None else ()
-    rows = read_rows(data, columns, optional=apart)
-    _refuse_infinity(rows, columns)
-    after = read_future(future, columns) if future is not None else None
-    given = [rows.labels, beside.labels if beside else {}, after.labels if after else {}]
-    source = _Source(rows, columns, merge_labels(*given), missing, beside, after)
-    parts = [source.without_future(order) for order in _by_series(rows)]
-    frequency = _frequency(rows, parts, frequency)
-    series = tuple(source.series(part, frequency) for part in parts)
-    schema = _schema(series, columns, source.labels)
-    digest = _digest(series)
+    beside, after = read_static(static, columns), read_future(future, columns)
+    rows = read_rows(data, columns, optional=columns.static if beside is not None else ())
+    refuse_infinity(rows, columns)
+    if after is not None:
+        refuse_infinity(after.rows, columns)
+    order = sort_rows(rows, by_id)
+    refuse_twice(rows, order)
+    source = _Source(rows, order, columns, missing, beside, after)
+    frequency = common_frequency(rows, order, frequency, like)
+    series = source.series(frequency)
+    schema = make_schema(series, columns, source.labels)
+    digest = digest_of(series)
     return Panel(series, frequency, columns, schema, rows.has_ids, rows.backend, rows.name, digest)
+
+
+class _Source:
+    """The tables that series are made from."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        order: Order,
+        columns: Columns,
+        missing: str,
+        beside: Static | None,
+        after: Future | None,
+    ) -> None:
+        self.rows, self.order, self.columns = rows, order, columns
+        self.missing, self.beside, self.after = missing, beside, after
+        tables = [rows.labels, beside.labels if beside else {}, after.rows.labels if after else {}]
+        self.labels: Labels = merge_labels(*tables)
+        self.target = rows.target[order.rows]
+        self.past, self.future = self._sorted(columns.past), self._sorted(columns.future)
+        self.static = self._sorted(() if beside is not None else columns.static)
+
+    def _sorted(self, names: tuple[str, ...]) -> np.ndarray:
+        return columns_of(self.rows, self.order.rows, names, self.labels)
+
+    def series(self, frequency: Frequency) -> tuple[Series, ...]:
+        """Every series, checked, on its grid."""
+        order = self.order
+        begins, ends = self._bounds()
+        if self.missing == "error":
+            refuse_missing(self.rows, order, ends, frequency, self.columns)
+        first = np.repeat(order.starts, order.ends - order.starts)
+        if self.static.shape[1]:
+            refuse_changing(self.rows, order.rows, first, self.static, self.columns.static)
+        ordinals, empty = frequency.ordinals(order.times), np.isnan(self.target)
+        whole = (ordinals[ends - 1] - ordinals[begins] == ends - begins - 1) & ~_any(
+            empty, begins, ends
+        )
+        seen = ~empty
+        return tuple(
+            self._whole(part, seen, frequency)
+            if fine
+            else self._mended(part, ordinals[part.begin : part.end], frequency)
+            for part, fine in zip(self._parts(begins, ends), whole.tolist(), strict=True)
+        )
+
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of each series from its first value on, without rows of the future alone."""
+        order = self.order
+        begins, ends = order.starts.copy(), order.ends.copy()
+        ahead = bool(self.columns.future) and self.after is None
+        empty = np.isnan(self.target)
+        for place in np.flatnonzero(_any(empty, begins, ends)):
+            seen = np.flatnonzero(~empty[order.starts[place] : order.ends[place]])
+            if len(seen) and ahead:
+                ends[place] = order.starts[place] + seen[-1] + 1
+            if len(seen) and self.missing == "fill":
+                begins[place] = order.starts[place] + seen[0]
+        return begins, ends
+
+    def _parts(self, begins: np.ndarray, ends: np.ndarray) -> list[_Part]:
+        order, ids = self.order, self.rows.ids
+        return [
+            _Part(ids.names[code], *bounds)
+            for code, *bounds in zip(
+                ids.codes[order.rows[order.starts]].tolist(),
+                begins.tolist(),
+                ends.tolist(),
+                order.ends.tolist(),
+                order.starts.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _whole(self, part: _Part, seen: np.ndarray, frequency: Frequency) -> Series:
+        """A series without a gap: its rows as they are."""
+        rows = slice(part.begin, part.end)
+        return Series(
+            id=part.id,
+            times=self.order.times[rows],
+            y=self.target[rows],
+            observed=seen[rows],
+            past=self.past[rows],
+            future=self._future(part, self.future[rows], frequency),
+            static=self._static(part),
+        )
+
+    def _mended(self, part: _Part, ordinals: np.ndarray, frequency: Frequency) -> Series:
+        """A series with gaps: rows in between that are not observed."""
+        rows = slice(part.begin, part.end)
+        places = ordinals - ordinals[0]
+        count = int(places[-1]) + 1
+        where = f" (series {part.id!r})" if part.id else ""
+        if count > 20 * len(places):
+            raise DataError(
+                f"{self.rows.name}{where}: {len(places)} rows spread over {count} steps of "
+                f"{frequency}; fewer than 1 in 20 is there, which is too few to fill"
+            )
+        y = _spread(self.target[rows], places, count)
+        if np.isnan(y).all():
+            raise DataError(
+                f"{self.rows.name}{where}: column {self.columns.target!r} has no value at all; "
+                "name another target, or leave the series out"
+            )
+        future = _spread(self.future[rows], places, count)
+        return Series(
+            id=part.id,
+            times=frequency.grid(self.order.times[part.begin], count),
+            y=fill(y, frequency.seasons()),
+            observed=~np.isnan(y),
+            past=_spread(self.past[rows], places, count),
+            future=self._future(part, future, frequency),
+            static=self._static(part),
+        )
+
+    def _static(self, part: _Part) -> np.ndarray:
+        if self.beside is None:
+            return self.static[part.start]
+        return static_of(self.beside, part.id, self.columns, self.labels, self.missing)
+
+    def _future(self, part: _Part, own: np.ndarray, frequency: Frequency) -> np.ndarray:
+        """The future columns of a series, and what is known after its end (n + E, F)."""
+        if not self.columns.future:
+            return own
+        end = self.order.times[part.end - 1]
+        rows, order = self.rows, self.order.rows[part.end : part.last]
+        if self.after is not None:
+            rows, order = self.after.rows, self.after.of(part.id)
+        order = future_after(rows, order, end, frequency, self.columns)
+        ahead = columns_of(rows, order, self.columns.future, self.labels)
+        return np.concatenate([own, ahead]) if len(ahead) else own
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One series as rows of a table: those of its past and those after its end."""
+    """One series as rows of a sorted table: from its first value to the end of its past.
+
+    `last` is where its rows after that end, `start` where its rows begin.
+    """
 
     id: str
-    order: np.ndarray
-    ahead: np.ndarray
+    begin: int
+    end: int
+    last: int
+    start: int
 
 
-def _by_series(rows: Rows) -> list[_Part]:
-    """Each series, in the order in which ids appear, its rows in the order of their times."""
-    ids, first, inverse = np.unique(rows.ids, return_index=True, return_inverse=True)
-    by_series = np.lexsort((rows.times, inverse))
-    bounds = np.flatnonzero(np.diff(inverse[by_series])) + 1
-    groups = np.split(by_series, bounds)
-    nothing = np.zeros(0, dtype=np.int64)
-    return [_Part(str(ids[c]), groups[c], nothing) for c in np.argsort(first, kind="stable")]
+def _any(flags: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Whether any of the rows `begins` to `ends` (L,) is flagged (L,)."""
+    before = np.concatenate([[0], np.cumsum(flags)])
+    return before[ends] > before[begins]
 
 
-def _where(id: str) -> str:
-    return f" (series {id!r})" if id else ""
+def _spread(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """Rows put at their places among `count`, with NaN between them."""
+    spread = np.full((count, *values.shape[1:]), np.nan)
+    spread[places] = values
+    return spread
 
 
-def _refuse_infinity(rows: Rows, columns: Columns) -> None:
-    for column, values in ((columns.target, rows.target), *rows.covariates.items()):
-        bad = np.flatnonzero(np.isinf(values))
-        if not len(bad):
-            continue
-        row = bad[0]
-        raise DataError(
-            f"{rows.name}: row {row + 1}: column {column!r} is infinite; correct it or leave it "
-            "empty"
-        )
-
-
-def _frequency(rows: Rows, parts: list[_Part], known: Frequency | None) -> Frequency:
-    """The one frequency of all series; refuses duplicates and series of fewer than three rows."""
-    common: tuple[Frequency, str] | None = None if known is None else (known, "")
-    for part in parts:
-        id, order = part.id, part.order
-        times = rows.times[order]
-        if len(times) < 3 and known is None:
-            count = "1 row" if len(times) == 1 else f"{len(times)} rows"
-            raise DataError(
-                f"{rows.name}{_where(id)}: only {count}; a series needs at least 3 rows to show "
-                "its frequency, and more to train"
-            )
-        same = np.flatnonzero(times[1:] == times[:-1])
-        if len(same):
-            one, other = order[same[0]] + 1, order[same[0] + 1] + 1
-            hint = "" if rows.has_ids else "; if the table holds several series, name the id column"
-            raise DataError(
-                f"{rows.name}: row {other}{_where(id)}: the same time {show(times[same[0]])} as "
-                f"row {one}; keep one of them{hint}"
-            )
-        if len(times) < 3:
-            continue
-        try:
-            frequency = infer(times, _where(id), order + 1)
-        except DataError as error:
-            raise DataError(f"{rows.name}: {error}") from None
-        if common is None:
-            common = frequency, id
-        elif common[0] != frequency and known is None:
-            raise DataError(
-                f"{rows.name}: mixed frequency: series {common[1]!r} is {common[0]} apart, series "
-                f"{id!r} {frequency}; resample to one frequency"
-            )
-        elif common[0] != frequency:
-            raise DataError(
-                f"{rows.name}{_where(id)}: rows are {frequency} apart, the model was trained on "
-                f"{known}; resample the table"
-            )
-    assert common is not None
-    return common[0]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The tables that series are made from."""
-
-    rows: Rows
-    columns: Columns
-    labels: Labels
-    missing: str
-    beside: Static | None
-    after: Rows | None
-
-    def without_future(self, part: _Part) -> _Part:
-        """Rows at the end that have future covariates and no target are no part of the past."""
-        if not self.columns.future or self.after is not None:
-            return part
-        seen = np.flatnonzero(~np.isnan(self.rows.target[part.order]))
-        if not len(seen):
-            return part
-        end = int(seen[-1]) + 1
-        return _Part(part.id, part.order[:end], part.order[end:])
-
-    def series(self, part: _Part, frequency: Frequency) -> Series:
-        """One checked series on its grid."""
-        rows, id, order = self.rows, part.id, part.order
-        times, target = rows.times[order], rows.target[order]
-        ordinals = frequency.ordinals(times)
-        if self.missing == "error":
-            _refuse_missing(rows, part, frequency, self.columns, np.diff(ordinals))
-        places = ordinals - ordinals[0]
-        count = int(places[-1]) + 1
-        if count > 20 * len(times):
-            raise DataError(
-                f"{rows.name}{_where(id)}: {len(times)} rows spread over {count} steps of "
-                f"{frequency}; fewer than 1 in 20 is there, which is too few to fill"
-            )
-        y = np.full(count, np.nan)
-        y[places] = target
-        observed = ~np.isnan(y)
-        if not observed.any():
-            raise DataError(
-                f"{rows.name}{_where(id)}: column {self.columns.target!r} has no value at all; "
-                "name another target"
-            )
-        return Series(
-            id=id,
-            times=frequency.grid(times[0], count),
-            y=fill(y, frequency.seasons()),
-            observed=observed,
-            past=self._on_grid(order, places, count, self.columns.past),
-            future=np.concatenate(
-                [
-                    self._on_grid(order, places, count, self.columns.future),
-                    self._ahead(part, times[-1], frequency),
-                ]
-            ),
-            static=series_static(rows, order, id, self.columns, self.labels, self.beside),
-        )
-
-    def _on_grid(
-        self, order: np.ndarray, places: np.ndarray, count: int, names: tuple[str, ...]
-    ) -> np.ndarray:
-        values = np.full((count, len(names)), np.nan)
-        values[places] = columns_of(self.rows, order, names, self.labels)
-        return values
-
-    def _ahead(self, part: _Part, end: np.datetime64, frequency: Frequency) -> np.ndarray:
-        """What is known after the end of a series (E, F)."""
-        names = self.columns.future
-        if self.after is None:
-            order = future_after(self.rows, part.ahead, end, frequency, f"series {part.id!r}:")
-            return columns_of(self.rows, order, names, self.labels)
-        mine = np.flatnonzero(self.after.ids == part.id)
-        mine = mine[np.argsort(self.after.times[mine], kind="stable")]
-        order = future_after(self.after, mine, end, frequency, f"series {part.id!r}:")
-        return columns_of(self.after, order, names, self.labels)
-
-
-def _schema(series: tuple[Series, ...], columns: Columns, labels: Labels) -> Schema:
+def make_schema(series: Sequence[Series], columns: Columns, labels: Labels) -> Schema:
     """What the covariates are, and which numbers have gaps."""
-    found = []
+    gaps = {role: np.zeros(len(getattr(columns, role)), dtype=bool) for role in ROLES}
     for role in ROLES:
-        for place, name in enumerate(getattr(columns, role)):
-            kind = columns.kind(name)
-            gaps = kind == "number" and any(
-                bool(np.isnan(getattr(one, role)[..., place]).any()) for one in series
+        if len(gaps[role]):
+            for one in series:
+                gaps[role] |= np.isnan(getattr(one, role)).reshape(-1, len(gaps[role])).any(axis=0)
+    return Schema(
+        tuple(
+            Covariate(
+                name,
+                role,
+                columns.kind(name),
+                labels.get(name, ()),
+                bool(gap) and columns.kind(name) == "number",
             )
-            found.append(Covariate(name, role, kind, labels.get(name, ()), gaps))
-    return Schema(tuple(found))
-
-
-def _refuse_missing(
-    rows: Rows, part: _Part, frequency: Frequency, columns: Columns, steps: np.ndarray
-) -> None:
-    id, order = part.id, part.order
-    remedy = 'pass missing="fill" (--missing fill) to fill from the past and leave out of the loss'
-    gaps = np.flatnonzero(steps > 1)
-    if len(gaps):
-        at = gaps[0]
-        lost = int((steps[gaps] - 1).sum())
-        raise DataError(
-            f"{rows.name}: row {order[at + 1] + 1}{_where(id)}: a gap: {steps[at] - 1} time(s) of "
-            f"{frequency} are missing after {show(rows.times[order[at]])}, {lost} in all; {remedy}"
+            for role in ROLES
+            for name, gap in zip(getattr(columns, role), gaps[role], strict=True)
         )
-    numbers = [name for name in rows.covariates if columns.kind(name) == "number"]
-    for column, values in [(columns.target, rows.target)] + [
-        (name, rows.covariates[name]) for name in numbers
-    ]:
-        empty = np.flatnonzero(np.isnan(values[order]))
-        if len(empty):
-            raise DataError(
-                f"{rows.name}: row {order[empty[0]] + 1}{_where(id)}: column {column!r} is "
-                f"empty (NaN), {len(empty)} row(s) in all; {remedy}"
-            )
+    )
 
 
-def fill(values: np.ndarray, seasons: tuple[int, ...]) -> np.ndarray:
-    """`values` (n,) with each NaN replaced by the value one season before, else the last one.
-
-    The longest season goes first. Only NaN before the first value takes a later one: that value.
-
-    >>> fill(np.array([1.0, 2.0, np.nan, 4.0]), seasons=(2,))
-    array([1., 2., 1., 4.])
-    """
-    filled = values.copy()
-    missing = np.flatnonzero(np.isnan(values))
-    if len(missing) == len(values):
-        return np.zeros_like(values)
-    start = int(np.flatnonzero(~np.isnan(values))[0])
-    filled[:start] = values[start]
-    backwards = sorted(seasons, reverse=True)
-    for row in missing[missing > start]:
-        lag = next((m for m in backwards if row - m >= start), 1)
-        filled[row] = filled[row - lag]
-    return filled
-
-
-def _digest(series: tuple[Series, ...]) -> str:
+def digest_of(series: Sequence[Series]) -> str:
+    """A SHA-256 of ids, times, values and covariates."""
     digest = hashlib.sha256()
     for one in series:
         digest.update(repr((one.id, len(one), one.past.shape, one.future.shape)).encode())
-        digest.update(np.ascontiguousarray(one.times.astype(np.int64)).tobytes())
-        digest.update(np.where(one.observed, one.y, np.nan).tobytes())
+        digest.update(np.ascontiguousarray(one.times.astype(np.int64)).data)
+        y = one.y if one.observed.all() else np.where(one.observed, one.y, np.nan)
+        digest.update(np.ascontiguousarray(y).data)
         for values in (one.past, one.future, one.static):
-            digest.update(np.ascontiguousarray(values).tobytes())
+            if values.size:
+                digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()

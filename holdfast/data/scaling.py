@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -115,7 +116,10 @@ def fit_scale(series: Series, panel: Panel, kind: str, alone: bool) -> Scale:
 def _columns(
     panel: Panel, counts: dict[str, int], role: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each column of a role over the training rows of all series."""
+    """Mean and deviation of each column of a role over the training rows of all series.
+
+    The sums of each series are added exactly, so that their order does not matter.
+    """
     means, deviations = [], []
     for place, covariate in enumerate(panel.schema.of(role)):
         if covariate.kind != "number":
@@ -123,13 +127,17 @@ def _columns(
             deviations.append(1.0)
             continue
         static = role == "static"
-        parts = [
-            s.static[place : place + 1] if static else getattr(s, role)[: counts[s.id], place]
-            for s in panel.series
-        ]
-        values = np.concatenate(parts)
-        values = values[~np.isnan(values)]
-        means.append(float(values.mean()) if len(values) else 0.0)
-        deviation = float(values.std()) if len(values) else 0.0
+        sums = []
+        for one in panel.series:
+            values = getattr(one, role)
+            values = values[place : place + 1] if static else values[: counts[one.id], place]
+            values = values[~np.isnan(values)]
+            if len(values):
+                sums.append((len(values), float(values.mean()), float(values.var())))
+        rows = sum(count for count, _, _ in sums) or 1
+        mean = math.fsum(count * own for count, own, _ in sums) / rows
+        spread = (count * (variance + (own - mean) ** 2) for count, own, variance in sums)
+        deviation = math.sqrt(math.fsum(spread) / rows)
+        means.append(mean)
         deviations.append(deviation if deviation > 1e-9 else 1.0)
     return tuple(means), tuple(deviations)

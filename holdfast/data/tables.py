@@ -1,4 +1,4 @@
-"""Long tables (one row a series and time) in, whole series out: files, pandas and polars frames.
+"""Long tables, a row a series and time: files, and frames of pandas, polars and Arrow.
 
 The columns are those of the field: ``unique_id``, ``ds``, ``y``; other names can be given, and a
 table with one series needs no id. What cannot be used is refused here, naming the row.
@@ -10,20 +10,26 @@ import gzip
 import io
 import lzma
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from holdfast.data.optional import require
+from holdfast.data.values import (
+    Ids,
+    Origin,
+    no_ids,
+    read_ids,
+    read_labels,
+    read_numbers,
+    read_times,
+)
 from holdfast.errors import DataError
 
 ID, TIME, TARGET = "unique_id", "ds", "y"
-
-FORMATS = ("%Y-%m", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y")
+BACKENDS = ("pandas", "polars", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -55,27 +61,64 @@ class Columns:
             return "text"
         return "category" if name in self.categorical else "number"
 
+    def check(self) -> None:
+        """Raises `DataError` for a column that is named twice, or of which nothing is known."""
+        seen = {self.time: "the time", self.target: "the target"}
+        if self.id:
+            seen[self.id] = "the id"
+        for role in ("past", "future", "static"):
+            for name in getattr(self, role):
+                if name in seen:
+                    raise DataError(
+                        f"column {name!r} is named twice, as {seen[name]} and in `{role}`; name "
+                        "it once"
+                    )
+                seen[name] = f"one of `{role}`"
+        for name in (*self.categorical, *self.text):
+            if name not in self.covariates:
+                raise DataError(
+                    f"{name!r} is named in `categorical` or `text`, but in none of `past`, "
+                    "`future` and `static`; name it there too"
+                )
+            if name in self.categorical and name in self.text:
+                raise DataError(
+                    f"column {name!r} is named in `categorical` and in `text`; name it in one"
+                )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of several files as one polars frame; `origin` gives the file and row of each."""
+
+    frame: Any
+    name: str
+    origin: Origin
+
 
 @dataclass(frozen=True)
 class Rows:
-    """A parsed table: ids (N,), times (N,) datetime64[us], target (N,) and covariates by name.
+    """A parsed table: ids, times (N,) datetime64[us], target (N,) and covariates by name.
 
     A covariate is (N,) float64 with NaN where it is empty; that of a label or a text holds its
     place in `labels`.
     """
 
-    ids: np.ndarray
+    ids: Ids
     times: np.ndarray
     target: np.ndarray
     covariates: dict[str, np.ndarray]
     labels: dict[str, tuple[str, ...]]
     has_ids: bool
     backend: str
-    name: str
+
+    @property
+    def name(self) -> str:
+        """The table, for messages."""
+        return self.ids.name
 
 
 def read_rows(data: Any, columns: Columns, *, optional: tuple[str, ...] = ()) -> Rows:
-    """The rows of a CSV or Parquet file (also .gz, .xz), or of a pandas or polars frame.
+    """The rows of a CSV or Parquet file (also .gz, .xz), or of a pandas, polars or Arrow table.
 
     Columns that `optional` names may be missing; a missing target is NaN, a missing covariate is
     left out.
@@ -86,34 +129,41 @@ def read_rows(data: Any, columns: Columns, *, optional: tuple[str, ...] = ()) ->
     frame, name = load_frame(data)
     wanted = [columns.time, columns.target, *columns.covariates]
     wanted += [columns.id] if columns.id else []
+    check_columns(frame, [one for one in wanted if one not in optional], name)
+    if not len(frame):
+        raise DataError(f"{name}: the table is empty; it needs a header and at least some rows")
+    id_column = columns.id or (ID if ID in frame.columns else None)
+    ids = read_ids(frame[id_column], name) if id_column else no_ids(len(frame), name)
+    ids = replace(ids, origin=data.origin) if isinstance(data, Part) else ids
+    covariates, labels = read_covariates(frame, columns, ids)
+    there = columns.target in frame.columns
+    nothing = np.full(len(frame), np.nan)
+    return Rows(
+        ids=ids,
+        times=read_times(frame[columns.time], ids),
+        target=read_numbers(frame[columns.target], ids) if there else nothing,
+        covariates=covariates,
+        labels=labels,
+        has_ids=id_column is not None,
+        backend=frame.implementation.value,
+    )
+
+
+def check_columns(frame: Any, wanted: list[str], name: str) -> None:
+    """Raises `DataError` for a column that is not there, or there twice."""
     for column in wanted:
-        if column in optional:
-            continue
         if column not in frame.columns:
             raise DataError(
                 f"{name}: there is no column {column!r}; the columns are "
                 f"{', '.join(map(repr, frame.columns)) or 'none'}"
             )
-    if not len(frame):
-        raise DataError(f"{name}: the table is empty; it needs a header and at least some rows")
-    id_column = columns.id or (ID if ID in frame.columns else None)
-    ids = read_ids(frame[id_column], name) if id_column else np.full(len(frame), "")
-    covariates, labels = read_covariates(frame, columns, name)
-    there = columns.target in frame.columns
-    return Rows(
-        ids=ids,
-        times=_times(frame[columns.time], name),
-        target=_numbers(frame[columns.target], name) if there else np.full(len(frame), np.nan),
-        covariates=covariates,
-        labels=labels,
-        has_ids=id_column is not None,
-        backend=frame.implementation.value,
-        name=name,
-    )
+        # So polars names the second one of a file.
+        if f"{column}_duplicated_0" in frame.columns:
+            raise DataError(f"{name}: column {column!r} stands there twice; rename one of them")
 
 
 def read_covariates(
-    frame: Any, columns: Columns, name: str
+    frame: Any, columns: Columns, ids: Ids
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
     """The covariates that `frame` (of narwhals) has, and the labels that their codes stand for."""
     covariates: dict[str, np.ndarray] = {}
@@ -122,24 +172,18 @@ def read_covariates(
         if column not in frame.columns:
             continue
         if columns.kind(column) == "number":
-            covariates[column] = _numbers(frame[column], name, "; or name it in `categorical`")
+            covariates[column] = read_numbers(
+                frame[column], ids, "; or name it in `categorical` or `text`"
+            )
         else:
-            covariates[column], labels[column] = _codes(frame[column])
+            covariates[column], labels[column] = read_labels(frame[column])
     return covariates, labels
 
 
-def _codes(column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The column as places in its sorted labels, NaN where it is empty."""
-    values = [None if value is None or value == "" else str(value) for value in column.to_list()]
-    labels = tuple(sorted({value for value in values if value is not None and value != "nan"}))
-    places = {label: float(place) for place, label in enumerate(labels)}
-    return np.array([places.get(value or "", np.nan) for value in values]), labels
-
-
 def make_frame(columns: dict[str, Any], backend: str) -> Any:
-    """A native frame (``"pandas"`` or ``"polars"``) with these columns."""
+    """A native frame (``"pandas"``, ``"polars"``, or a table of ``"pyarrow"``)."""
     nw = require("narwhals")
-    known = backend if backend in ("pandas", "polars") else "polars"
+    known = backend if backend in BACKENDS else "polars"
     require(known)
     return nw.from_dict(columns, backend=known).to_native()
 
@@ -147,14 +191,18 @@ def make_frame(columns: dict[str, Any], backend: str) -> Any:
 def load_frame(data: Any) -> tuple[Any, str]:
     """The table as a frame of narwhals, and its name for messages."""
     nw = require("narwhals")
+    if isinstance(data, Part):
+        return nw.from_native(data.frame, eager_only=True), data.name
     if not isinstance(data, (str, os.PathLike)):
         try:
             return nw.from_native(data, eager_only=True), "table"
         except TypeError as error:
             raise DataError(
-                f"got {type(data).__name__}; expected a path to a CSV or Parquet file, or a pandas "
-                "or polars DataFrame"
+                f"got {type(data).__name__}; expected a path to a CSV or Parquet file, or a table "
+                "of pandas, polars or Arrow"
             ) from error
+        except nw.exceptions.DuplicateError as error:
+            raise DataError(f"table: a column stands there twice ({error}); rename one") from error
     path = Path(data)
     polars = require("polars")
     try:
@@ -177,96 +225,3 @@ def load_frame(data: Any) -> tuple[Any, str]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: not a readable CSV or Parquet table ({reason})") from error
     return nw.from_native(frame, eager_only=True), str(path)
-
-
-def read_ids(column: Any, name: str) -> np.ndarray:
-    """The ids as text (N,). Raises `DataError` for an empty one."""
-    nulls = np.flatnonzero(column.is_null().to_numpy())
-    if len(nulls):
-        raise DataError(
-            f"{name}: row {nulls[0] + 1}: column {column.name!r} has no id; fill it or leave the "
-            "row out"
-        )
-    return np.array([str(value) for value in column.to_list()])
-
-
-def _numbers(column: Any, name: str, hint: str = "") -> np.ndarray:
-    """The column as float64, with NaN where it is empty."""
-    nw = require("narwhals")
-    if column.dtype.is_numeric() or column.dtype == nw.Boolean:
-        values = column.cast(nw.Float64).to_numpy()
-        return np.array(values, dtype=np.float64)
-    values = np.full(len(column), np.nan)
-    for row, value in enumerate(column.to_list()):
-        if value is None or (isinstance(value, str) and not value.strip()):
-            continue
-        try:
-            values[row] = float(value)
-        except (TypeError, ValueError):
-            raise DataError(
-                f"{name}: row {row + 1}: column {column.name!r} holds {value!r}, which is not a "
-                f"number; correct it or leave it empty{hint}"
-            ) from None
-    return values
-
-
-def _times(column: Any, name: str) -> np.ndarray:
-    """The column as datetime64[us]; times with a zone are turned into UTC."""
-    nw = require("narwhals")
-    if column.dtype.is_numeric():
-        raise DataError(
-            f"{name}: column {column.name!r} holds numbers ({column.dtype}); expected timestamps "
-            "such as 2018-07-23 05:00"
-        )
-    if column.dtype == nw.Datetime and column.dtype.time_zone is not None:
-        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    if column.dtype in (nw.Datetime, nw.Date):
-        times = np.array(column.to_numpy()).astype("datetime64[us]")
-        missing = np.flatnonzero(np.isnat(times))
-        if len(missing):
-            raise _unreadable_time(name, missing[0], column.name, None)
-        return times
-    return _parsed(column.to_list(), name, column.name)
-
-
-def _parsed(values: Sequence[Any], name: str, column: str) -> np.ndarray:
-    times = np.empty(len(values), dtype="datetime64[us]")
-    pattern: str | None = None
-    for row, value in enumerate(values):
-        try:
-            if pattern is None:
-                times[row] = _moment(value)
-            else:
-                times[row] = datetime.strptime(str(value).strip(), pattern)
-        except ValueError:
-            found = _pattern(value) if row == 0 else None
-            if found is None:
-                raise _unreadable_time(name, row, column, value) from None
-            pattern = found
-            times[row] = datetime.strptime(str(value).strip(), pattern)
-    return times
-
-
-def _moment(value: Any) -> datetime:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day)
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def _pattern(value: Any) -> str | None:
-    for pattern in FORMATS:
-        try:
-            datetime.strptime(str(value).strip(), pattern)
-        except ValueError:
-            continue
-        return pattern
-    return None
-
-
-def _unreadable_time(name: str, row: int, column: str, value: Any) -> DataError:
-    held = "is empty" if value is None else f"holds {value!r}, which is not a time"
-    return DataError(
-        f"{name}: row {row + 1}: column {column!r} {held}; write times as 2018-07-23 05:00 (ISO "
-        "8601)"
-    )

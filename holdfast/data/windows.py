@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from holdfast.data.calendar import calendar_features
+from holdfast.data.columns import write_columns
 from holdfast.data.covariates import Schema
-from holdfast.data.panel import Panel, Series, fill
+from holdfast.data.panel import Panel
 from holdfast.data.scaling import Scale, Scaling
+from holdfast.data.words import bags
 
 REPEATS = 4
 
@@ -79,6 +80,7 @@ class Batch:
     scale        (B, 2)         what scaled values are multiplied by, and added to
     target       (B, S, H)      scaled values to forecast
     weight       (B, S, H)      1 where they were observed, else 0
+    texts        a tensor for each text column, the bags (see `holdfast.data.words`) of its codes
     """
 
     y: Tensor
@@ -94,6 +96,7 @@ class Batch:
     scale: Tensor
     target: Tensor
     weight: Tensor
+    texts: tuple[Tensor, ...] = ()
 
     @property
     def span(self) -> int:
@@ -107,7 +110,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        moved = {name: x.to(device) for name, x in vars(self).items() if name != "texts"}
+        return Batch(**moved, texts=tuple(bags.to(device) for bags in self.texts))
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ class Windows:
     future_codes: Tensor
     static: Tensor
     static_codes: Tensor
+    texts: tuple[Tensor, ...] = ()
 
     def batch(self, blocks: np.ndarray, span: int = 1) -> Batch:
         """The windows whose last origins are `blocks` (B, 2): series, and row within it."""
@@ -153,15 +158,16 @@ class Windows:
             observed=observed[:, : reach + 1],
             there=there[:, : reach + 1].float(),
             past=self.past[past],
-            past_codes=self.past_codes[past],
+            past_codes=self.past_codes[past].long(),
             future=torch.cat([calendar, self.future[rows]], dim=-1),
-            future_codes=self.future_codes[rows],
+            future_codes=self.future_codes[rows].long(),
             static=self.static[series],
-            static_codes=self.static_codes[series],
+            static_codes=self.static_codes[series].long(),
             series=self.known[series],
             scale=self.scale[series],
             target=z[:, 1 + reach + 1 - span :].unfold(1, H, 1),
             weight=observed[:, 1 + reach + 1 - span :].unfold(1, H, 1),
+            texts=self.texts,
         )
 
     def undo(self, z: np.ndarray, owner: np.ndarray) -> np.ndarray:
@@ -179,78 +185,29 @@ class Windows:
 def make_windows(
     panel: Panel, scaling: Scaling, recipe: Recipe, schema: Schema, known: dict[str, int]
 ) -> Windows:
-    """The tensors of every series of `panel`, one after the other.
+    """The tensors of every series of `panel`, one after the other, where the panel keeps its own.
 
     `schema` is that of training, `known` the number of each series there.
     """
     H, frequency = recipe.horizon, panel.frequency
     scales = tuple(scaling.of(series, panel) for series in panel.series)
-    pairs = zip(panel.series, scales, strict=True)
-    parts = [_columns(series, scale, panel, scaling, schema, H) for series, scale in pairs]
-    names = parts[0].keys()
-    columns = {name: torch.from_numpy(np.concatenate([p[name] for p in parts])) for name in names}
     lengths = np.array([len(series) for series in panel.series])
-    starts = np.cumsum([0, *(lengths + H)])[:-1]
+    starts = np.cumsum([0, *(lengths + H)])
     ordinals = frequency.ordinals(np.array([series.times[0] for series in panel.series]))
     first = panel.series[int(ordinals.argmin())].times[0]
     count = int((ordinals - ordinals.min() + lengths).max()) + H
     calendar = calendar_features(frequency.grid(first, count), frequency)
+    columns = write_columns(panel, scaling, schema, scales, H)
+    texts = [bags(covariate.labels) for covariate in panel.schema.covariates if covariate.is_text]
     return Windows(
         recipe=recipe,
-        starts=torch.from_numpy(starts),
+        starts=torch.from_numpy(starts[:-1]),
         lengths=lengths,
         first_ordinals=torch.from_numpy(ordinals - ordinals.min()),
         known=torch.tensor([known.get(series.id, -1) for series in panel.series]),
         scales=scales,
         scale=torch.tensor([(scale.std, scale.mean) for scale in scales], dtype=torch.float32),
         calendar=torch.from_numpy(calendar),
-        **columns,
+        texts=tuple(map(torch.from_numpy, texts)),
+        **{name: torch.from_numpy(values) for name, values in columns.items()},
     )
-
-
-def _columns(
-    series: Series, scale: Scale, panel: Panel, scaling: Scaling, schema: Schema, H: int
-) -> dict[str, np.ndarray]:
-    """One series as the columns of `Windows`, its H future rows included."""
-    n = len(series)
-    values: dict[str, Any] = {
-        "z": np.concatenate([scale.apply(series.y), np.zeros(H)]),
-        "observed": np.concatenate([series.observed, np.zeros(H)]),
-    }
-    sizes = {"past": n, "future": min(n + H, len(series.future)), "static": 1}
-    for role, size in sizes.items():
-        given = getattr(series, role)
-        given = given[None] if role == "static" else given[:size]
-        given = schema.translate(role, given, panel.schema)
-        numbers, codes = _encode(given, role, schema, scaling)
-        missing = 0 if role == "static" else n + H - size
-        values[role] = np.pad(numbers, ((0, missing), (0, 0)), mode="edge")
-        values[f"{role}_codes"] = np.pad(codes, ((0, missing), (0, 0)), mode="edge")
-    integers = {f"{role}_codes" for role in sizes}
-    return {
-        name: np.ascontiguousarray(part, dtype=np.int64 if name in integers else np.float32)
-        for name, part in values.items()
-    }
-
-
-def _encode(
-    values: np.ndarray, role: str, schema: Schema, scaling: Scaling
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled numbers with their flags of absence, and codes counted from 1; 0 is unknown.
-
-    An empty number takes the last one there was, so that no forecast sees its own future.
-    """
-    covariates = schema.of(role)
-    scaled = scaling.covariates(role, values) if covariates else values
-    numbers, codes = [np.zeros((len(values), 0))], [np.zeros((len(values), 0))]
-    for place, covariate in enumerate(covariates):
-        column = values[:, place]
-        missing = np.isnan(column)
-        if covariate.kind == "number":
-            filled = scaled[:, place]
-            numbers.append((fill(filled, ()) if missing.any() else filled)[:, None])
-            if covariate.gaps:
-                numbers.append(missing[:, None])
-        else:
-            codes.append(np.where(missing, 0, column + 1)[:, None])
-    return np.concatenate(numbers, axis=1), np.concatenate(codes, axis=1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from holdfast.data.covariates import Covariate, Schema
 from holdfast.data.windows import Batch, Recipe
+from holdfast.data.words import BUCKETS
 from holdfast.errors import DataError
 from holdfast.tasks.forecast.heads import Head
 
@@ -102,33 +103,60 @@ class Covariates(nn.Module):
         super().__init__()
         self.tables = nn.ModuleDict()
         self.sizes: dict[str, int] = {}
+        # Of each labelled column, which of the batch's texts holds its words; None for labels.
+        self.texts: dict[str, list[int | None]] = {}
+        order = [covariate for covariate in schema.covariates if covariate.is_text]
         for role in ("past", "future", "static"):
             labelled = schema.of(role, "category", "text")
             tables = nn.ModuleList(make_table(covariate) for covariate in labelled)
             self.tables[role] = tables
+            self.texts[role] = [order.index(c) if c.is_text else None for c in labelled]
             width = sum(int(table.embedding_dim) for table in tables)  # type: ignore[arg-type]
             self.sizes[role] = width + schema.numbers(role) + calendar * (role == "future")
 
     def forward(self, batch: Batch) -> Features:
         """The covariates of a batch as numbers alone."""
         return Features(
-            self._join("past", batch.past, batch.past_codes),
-            self._join("future", batch.future, batch.future_codes),
-            self._join("static", batch.static, batch.static_codes),
+            self._join("past", batch.past, batch.past_codes, batch.texts),
+            self._join("future", batch.future, batch.future_codes, batch.texts),
+            self._join("static", batch.static, batch.static_codes, batch.texts),
         )
 
-    def _join(self, role: str, numbers: Tensor, codes: Tensor) -> Tensor:
-        tables = self.tables[role]
-        if not len(tables):  # type: ignore[arg-type]
+    def _join(self, role: str, numbers: Tensor, codes: Tensor, texts: tuple[Tensor, ...]) -> Tensor:
+        tables: Any = self.tables[role]
+        if not len(tables):
             return numbers
         if self.training:
             codes = codes.masked_fill(torch.rand(codes.shape) < HIDDEN_LABELS, 0)
-        vectors = [table(codes[..., place]) for place, table in enumerate(tables)]  # type: ignore[arg-type]
+        vectors = []
+        for place, (table, text) in enumerate(zip(tables, self.texts[role], strict=True)):
+            column = codes[..., place]
+            vectors.append(table(column) if text is None else table(column, texts[text]))
         return torch.cat([numbers, *vectors], dim=-1)
 
 
+class Words(nn.Module):
+    """Vectors for texts: the average of those of their words and of the pieces of these.
+
+    They begin at zero, so that words which training has not seen say nothing.
+    """
+
+    def __init__(self, size: int = 16) -> None:
+        super().__init__()
+        self.embedding_dim = size
+        self.bag = nn.EmbeddingBag(BUCKETS, size, mode="mean", padding_idx=0)
+        nn.init.zeros_(self.bag.weight)
+
+    def forward(self, codes: Tensor, bags: Tensor) -> Tensor:
+        """Vectors (..., size) of `codes` (...), of which `bags` (n, K) holds the words."""
+        distinct, places = codes.unique(return_inverse=True)
+        return self.bag(bags[distinct].long())[places]
+
+
 def make_table(covariate: Covariate) -> nn.Module:
-    """Vectors for the labels of a column, one more for an unknown label."""
+    """Vectors for the labels of a column, one more for an unknown label; or for its texts."""
+    if covariate.is_text:
+        return Words()
     count = len(covariate.labels) + 1
     return nn.Embedding(count, min(16, 1 + round(1.6 * count**0.56)))
 
