@@ -131,6 +131,8 @@ class Quantiles(Head):
         return 2 * torch.maximum(levels * error, (levels - 1) * error).mean(-1)
 
     def point(self, raw: Tensor, base: Tensor, scale: Tensor) -> Tensor:
+        if self.levels[0] < 0.5 < self.levels[-1]:
+            return self.quantiles(raw, base, (0.5,), scale)[..., 0]
         return base + raw[..., self.middle]
 
     def quantiles(
