@@ -177,6 +177,12 @@ class Windows:
         y = z * std[owner] + mean[owner]
         return np.exp(y) if self.scales[0].log else y
 
+    def scaled(self, y: np.ndarray, owner: np.ndarray) -> np.ndarray:
+        """Undo `undo`: values in the user's unit, scaled as those of the series `owner`."""
+        std = np.array([scale.std for scale in self.scales])
+        mean = np.array([scale.mean for scale in self.scales])
+        return ((np.log(y) if self.scales[0].log else y) - mean[owner]) / std[owner]
+
     def last(self) -> np.ndarray:
         """The last row of every series as its origin, (L, 2)."""
         return np.stack([np.arange(len(self.lengths)), self.lengths - 1], axis=1)

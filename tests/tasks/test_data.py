@@ -9,9 +9,9 @@ import pytest
 from holdfast.data import Columns, load_metro_traffic, read_panel
 from holdfast.data.calendar import calendar_features
 from holdfast.data.covariates import ROLES, Schema
+from holdfast.data.filling import fill
 from holdfast.data.frequency import Frequency, infer, show
 from holdfast.data.optional import require
-from holdfast.data.filling import fill
 from holdfast.data.scaling import Scale, Scaling, fit_scales
 from holdfast.data.windows import Recipe, default_lags, make_windows
 from holdfast.errors import MissingExtraError

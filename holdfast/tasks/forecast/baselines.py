@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from holdfast.data.optional import require
 ETS_FITS = 24
 ETS_SEASONS_OF_HISTORY = 28
 ETS_LONGEST_SEASON = 24
+SPREAD_ROWS = 4000
 
 
 def naive(y: np.ndarray, origins: np.ndarray, horizon: int) -> np.ndarray:
@@ -26,9 +28,28 @@ def naive(y: np.ndarray, origins: np.ndarray, horizon: int) -> np.ndarray:
 
 def seasonal_naive(y: np.ndarray, origins: np.ndarray, horizon: int, season: int) -> np.ndarray:
     """The value a whole number of seasons before each target, the latest known one: (W, H)."""
-    steps = np.arange(1, horizon + 1)
-    back = season * np.ceil(steps / season).astype(int)
-    return y[origins[:, None] + steps - back]
+    return y[origins[:, None] + np.arange(1, horizon + 1) - seasonal_lags(horizon, season)]
+
+
+def seasonal_lags(horizon: int, season: int) -> np.ndarray:
+    """How many rows before each of the next H values the one stands that is repeated (H,)."""
+    return season * np.ceil(np.arange(1, horizon + 1) / season).astype(int)
+
+
+def spread(
+    y: np.ndarray, observed: np.ndarray, lags: np.ndarray, shares: tuple[float, ...]
+) -> np.ndarray:
+    """Quantiles (H, Q) of what the value `lags[h]` rows ago was wrong by, over known rows (n,).
+
+    NaN where a lag is longer than the rows. Only the last `SPREAD_ROWS` rows are looked at.
+    """
+    y, observed = y[-SPREAD_ROWS:], observed[-SPREAD_ROWS:]
+    found = {}
+    for lag in {int(lag) for lag in lags}:
+        both = observed[lag:] & observed[:-lag]
+        errors = (y[lag:] - y[:-lag])[both]
+        found[lag] = np.quantile(errors, shares) if len(errors) else np.full(len(shares), np.nan)
+    return np.stack([found[int(lag)] for lag in lags])
 
 
 @dataclass(frozen=True)
@@ -65,17 +86,44 @@ def has_autoets() -> bool:
 
 def autoets(y: np.ndarray, origins: np.ndarray, horizon: int, setting: EtsSetting) -> np.ndarray:
     """Exponential smoothing (Hyndman et al. 2002) chosen by AICc, at each origin: (W, H)."""
+    return np.stack([found["mean"] for found in _ets(y, origins, horizon, setting, {})])
+
+
+def autoets_quantiles(
+    y: np.ndarray,
+    origins: np.ndarray,
+    horizon: int,
+    setting: EtsSetting,
+    shares: tuple[float, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same (W, H), and its quantiles at `shares` (W, H, Q)."""
+    names = [(round(100 * abs(2 * share - 1), 6), share) for share in shares]
+    levels = {"level": sorted({level for level, _ in names if level})}
+    points, spreads = [], []
+    for found in _ets(y, origins, horizon, setting, levels):
+        points.append(found["mean"])
+        columns = [
+            found[f"{'lo' if share < 0.5 else 'hi'}-{level}" if level else "mean"]
+            for level, share in names
+        ]
+        spreads.append(np.stack(columns, axis=-1) if columns else np.zeros((horizon, 0)))
+    return np.stack(points), np.stack(spreads)
+
+
+def _ets(
+    y: np.ndarray, origins: np.ndarray, horizon: int, setting: EtsSetting, levels: dict[str, Any]
+) -> Iterator[dict[str, np.ndarray]]:
+    """What AutoETS says after each origin; fitted anew as `setting` says."""
     models: Any = require("statsforecast.models")
     every = math.ceil(len(origins) / setting.fits)
     model: Any = None
-    forecasts = np.empty((len(origins), horizon))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for index, origin in enumerate(origins):
-            seen = np.ascontiguousarray(y[max(0, origin + 1 - setting.rows) : origin + 1])
+    for index, origin in enumerate(origins):
+        seen = np.ascontiguousarray(y[max(0, origin + 1 - setting.rows) : origin + 1])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             if model is None or index % every == 0:
                 model = models.AutoETS(season_length=setting.season).fit(seen)
-                forecasts[index] = model.predict(h=horizon)["mean"]
+                found = model.predict(h=horizon, **levels)
             else:
-                forecasts[index] = model.forward(y=seen, h=horizon)["mean"]
-    return forecasts
+                found = model.forward(y=seen, h=horizon, **levels)
+        yield found

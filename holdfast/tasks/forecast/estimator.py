@@ -24,9 +24,11 @@ from holdfast.tasks.forecast import metrics
 from holdfast.tasks.forecast.auto import choose
 from holdfast.tasks.forecast.card import model_card
 from holdfast.tasks.forecast.fitting import Fitted, Run, fit_networks, new_network
-from holdfast.tasks.forecast.forecasts import Forecasts, forecast_windows, to_frame
+from holdfast.tasks.forecast.forecasts import Forecasts, shares_of, to_frame
+from holdfast.tasks.forecast.intervals import HeldOut, conform, measure, without_calibration
 from holdfast.tasks.forecast.origins import origins_to_score
 from holdfast.tasks.forecast.rolled import Rolled
+from holdfast.tasks.forecast.samples import sample
 from holdfast.tasks.forecast.settings import check_settings
 from holdfast.tasks.forecast.stream import Stream
 from holdfast.tasks.forecast.transfer import as_model
@@ -59,13 +61,16 @@ class Forecaster(BaseEstimator):
     ``"mae"``, ``"mse"`` or ``"huber"``), ``"quantiles"`` (at `quantiles`), ``"gaussian"``,
     ``"student_t"`` or ``"negative_binomial"``. `scaling` is one of `holdfast.data.scaling.KINDS`.
 
+    `intervals` ``"conformal"`` keeps the share `calibration` of each series' end away from training
+    and measures on it how wide intervals have to be.
+
     `window`, `seasons` and `lags` (all in rows) follow from the frequency unless given.
-    `validation` is the share of each series' end on which early stopping watches; `patience`
-    counts epochs, of at most `epoch_steps` steps each; `averaging` is the decay of the running
-    average of the weights, which is what is kept. `augment` names changes of the windows that are
-    trained on (`holdfast.tasks.forecast.augment`). `members` networks, each from its own seed, are
-    trained and their forecasts averaged. `seed` alone decides every random number; the global
-    generators stay as they are.
+    `validation` is the share (or, from 1 on, the rows) of each series' end on which early stopping
+    watches; `patience` counts epochs, of at most `epoch_steps` steps each; `averaging` is the decay
+    of the running average of the weights, which is what is kept. `augment` names changes of the
+    windows that are trained on (`holdfast.tasks.forecast.augment`). `members` networks, each from
+    its own seed, are trained and their forecasts averaged. `seed` alone decides every random
+    number; the global generators stay as they are.
 
     Fitted attributes: `recipe_`, `frequency_`, `schema_`, `scaling_`, `net_`, `history_` (losses
     by epoch).
@@ -89,6 +94,8 @@ class Forecaster(BaseEstimator):
         text: tuple[str, ...] | list[str] = (),
         missing: str = "error",
         scaling: str = "standard",
+        intervals: str | None = None,
+        calibration: float = 0.1,
         window: int | None = None,
         seasons: tuple[int, ...] | list[int] | None = None,
         lags: tuple[int, ...] | list[int] | None = None,
@@ -104,7 +111,7 @@ class Forecaster(BaseEstimator):
         max_epochs: int = 50,
         epoch_steps: int = 500,
         patience: int = 12,
-        validation: float = 0.1,
+        validation: float | int = 0.1,
         gradient_clip: float = 1.0,
         averaging: float = 0.98,
         augment: tuple[str, ...] | list[str] = (),
@@ -128,6 +135,8 @@ class Forecaster(BaseEstimator):
         self.text = text
         self.missing = missing
         self.scaling = scaling
+        self.intervals = intervals
+        self.calibration = calibration
         self.window = window
         self.seasons = seasons
         self.lags = lags
@@ -177,7 +186,8 @@ class Forecaster(BaseEstimator):
         """
         check_settings(self.get_params())
         self.chosen_ = {"changes": {}, "reason": "as given", "table": ""}
-        panel = self.read(X, static=static)
+        whole = self.read(X, static=static)
+        panel = without_calibration(self, whole)
         begin = None if start is None else as_model(start, type(self))
         file = None if checkpoint is None else Path(checkpoint)
         trained = self
@@ -185,7 +195,9 @@ class Forecaster(BaseEstimator):
             choice = choose(self, panel, self.budget)
             self.chosen_ = choice.as_json()
             trained = clone(self).set_params(**choice.changes)
-        self._take(panel, fit_networks(trained, panel, Run(begin, file, resume, report)))
+        fitted = fit_networks(trained, panel, Run(begin, file, resume, report))
+        self._take(replace(whole, schema=panel.schema), fitted)
+        self.held_out_ = measure(self, whole, panel, self._windows)
         return self
 
     def predict(
@@ -207,14 +219,27 @@ class Forecaster(BaseEstimator):
 
         Raises `DataError` for series that are too short, and unknown futures.
         """
-        panel = self.known(X, static=static, future=future)
-        history = self.recipe_.history
-        recent = panel.map(lambda series: series[max(0, len(series) - history) :])
-        self._check_future(recent)
+        recent = self.recent(self.known(X, static=static, future=future))
         windows = self._windows(recent)
-        shares = _shares(levels, quantiles)
+        shares = shares_of(levels, quantiles)
         forecasts = self.forecast_from(windows, windows.last(), tuple(shares.values()))
         return to_frame(forecasts, recent, self.id_column, self.time_column, tuple(shares))
+
+    def predict_samples(
+        self, X: Any, n: int = 100, *, static: Any = None, future: Any = None, seed: int = 0
+    ) -> Any:
+        """`n` whole futures of each series, columns ``forecast-sample-1`` and so on.
+
+        Every step keeps the distribution that `predict` gives quantiles of, and steps hang together
+        as the model says, or as its errors on held-out rows did. `seed` chooses the futures.
+
+        Raises `DataError` for a model of points alone, and as `predict` does.
+        """
+        recent = self.recent(self.known(X, static=static, future=future))
+        windows = self._windows(recent)
+        futures = sample(self, windows, windows.last(), n, seed)
+        names = tuple(f"sample-{k + 1}" for k in range(n))
+        return to_frame(futures, recent, self.id_column, self.time_column, names)
 
     def score(self, X: Any, y: None = None) -> float:
         """R² of rolling forecasts over the rows of the table that follow those of training."""
@@ -250,7 +275,14 @@ class Forecaster(BaseEstimator):
         self, windows: Windows, blocks: np.ndarray, quantiles: tuple[float, ...] = ()
     ) -> Forecasts:
         """Forecasts in the user's unit from W origins, `blocks` (W, 2) of series and row."""
-        return forecast_windows(self.nets_, windows, blocks, quantiles, self.seed)
+        return conform(self.held_out_, self.nets_, windows, blocks, quantiles, self.seed)
+
+    def recent(self, panel: Panel) -> Panel:
+        """The rows that forecasts after the end of a panel need; refuses unknown futures."""
+        history = self.recipe_.history
+        found = panel.map(lambda series: series[max(0, len(series) - history) :])
+        self._check_future(found)
+        return found
 
     def read(self, X: Any, *, static: Any = None, future: Any = None, known: Any = None) -> Panel:
         """The table as a checked `Panel`, by this forecaster's column names."""
@@ -292,6 +324,7 @@ class Forecaster(BaseEstimator):
             "history": self.history_,
             "best_epoch": self.best_epoch_,
             "members": self.members_,
+            "held_out": self.held_out_.as_json() if self.held_out_ is not None else None,
         }
         save_model(Path(path), FORMAT, config, self.nets_, model_card(config, scores))
 
@@ -313,6 +346,8 @@ class Forecaster(BaseEstimator):
             model.ends_, model.data_ = config["ends"], config["data"]
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
             model.members_, model.chosen_ = config["members"], config["chosen"]
+            held = config.get("held_out")
+            model.held_out_ = HeldOut.from_json(held, model.horizon) if held else None
             shapes = (model.recipe_, model.schema_, model.calendar_, len(model.ends_))
             model.nets_ = nn.ModuleList(
                 new_network(model, *shapes, member) for member in range(model.members)
@@ -378,21 +413,6 @@ def _same_series(panel: Panel, wanted: tuple[str, ...]) -> Panel:
             f"{', '.join(map(repr, wanted[:3]))}{' and more' if len(wanted) > 3 else ''}"
         )
     return replace(panel, series=tuple(given[id] for id in wanted))
-
-
-def _shares(levels: Any, quantiles: Any) -> dict[str, float]:
-    """Names of columns and the quantiles that stand in them."""
-    shares: dict[str, float] = {}
-    for level in levels:
-        if not 0 < level < 100:
-            raise DataError(f"levels={level!r}; expected a percentage between 0 and 100")
-        shares[f"lo-{level:g}"] = (1 - level / 100) / 2
-        shares[f"hi-{level:g}"] = (1 + level / 100) / 2
-    for quantile in quantiles:
-        if not 0 < quantile < 1:
-            raise DataError(f"quantiles={quantile!r}; expected a share between 0 and 1")
-        shares[f"q{100 * quantile:g}"] = quantile
-    return shares
 
 
 def _where(series: Series) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from holdfast.data.frequency import DAY, Frequency
 from holdfast.tasks.forecast import baselines, metrics
 from holdfast.tasks.forecast.estimator import Forecaster
+from holdfast.tasks.forecast.intervals import reach
+from holdfast.tasks.forecast.metrics import SHARES
 from holdfast.tasks.forecast.rolled import Rolled
 
 OURS = "Holdfast"
@@ -24,14 +26,16 @@ class Evaluation:
     rolled: Rolled
     notes: tuple[str, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the methods are scored by."""
+        return tuple(next(iter(self.scores.values())))
+
     def table(self) -> str:
         """The scores as a Markdown table."""
-        lines = [
-            f"| method | {' | '.join(metrics.NAMES)} |",
-            "|---|" + "---:|" * len(metrics.NAMES),
-        ]
+        lines = [f"| method | {' | '.join(self.names)} |", "|---|" + "---:|" * len(self.names)]
         for method, row in self.scores.items():
-            cells = (show_score(row[name]) for name in metrics.NAMES)
+            cells = (show_score(row[name]) for name in self.names)
             lines.append(f"| {method} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -77,28 +81,16 @@ def evaluate(
 
     `last` and `step` choose the rows as in `Forecaster.roll`; `autoets` None means: if
     statsforecast is installed. Every method sees the same filled history; scores count observed
-    targets only. MASE divides by the in-sample error of the value one longest season before.
+    targets only. A forecaster that says more than a point is scored by CRPS, coverage and width of
+    intervals, too, beside the baselines' own. MASE divides by the in-sample error of the value one
+    longest season before.
     """
-    rolled = model.roll(data, last=last, step=step)
+    limits = reach(model.nets_, model.held_out_)
+    shares = () if limits is None else tuple(min(max(q, limits[0]), limits[1]) for q in SHARES)
+    rolled = model.roll(data, last=last, step=step, quantiles=shares)
     seasons = tuple(sorted(model.recipe_.seasons)) or model.frequency_.seasons()
-    forecasts = {OURS: rolled.forecast}
-    for season in sorted(seasons, reverse=True):
-        forecasts[season_name(model.frequency_, season)] = _each(
-            rolled, lambda y, at, m=season: baselines.seasonal_naive(y, at, rolled.horizon, m)
-        )
-    forecasts["naive (last value)"] = _each(
-        rolled, lambda y, at: baselines.naive(y, at, rolled.horizon)
-    )
-    notes = []
-    if baselines.has_autoets() if autoets is None else autoets:
-        count = min(map(len, rolled.origins))
-        before = min(at[0] + 1 for at in rolled.origins)
-        setting = baselines.ets_setting(seasons, int(before), count, len(rolled.origins))
-        name = f"AutoETS (season {setting.season})"
-        forecasts[name] = _each(
-            rolled, lambda y, at: baselines.autoets(y, at, rolled.horizon, setting)
-        )
-        notes.append(setting.describe())
+    methods, notes = _baselines(rolled, seasons, model.frequency_, bool(shares), autoets)
+    methods = {OURS: (rolled.forecast, rolled.forecasts.quantiles), **methods}
     season = max(seasons, default=1)
     scale = np.concatenate(
         [
@@ -107,11 +99,65 @@ def evaluate(
         ]
     )[:, None]
     truth, weight = rolled.truth, rolled.weight
-    scores = {
-        method: metrics.all_scores(truth, forecast, weight, scale)
-        for method, forecast in forecasts.items()
-    }
-    return Evaluation(scores, forecasts, rolled, tuple(notes))
+    scores = {}
+    for method, (point, quantiles) in methods.items():
+        scores[method] = metrics.all_scores(truth, point, weight, scale)
+        if shares:
+            reached = limits if method == OURS and limits else (0.0, 1.0)
+            scores[method] |= metrics.spread_scores(truth, quantiles, weight, reached)
+    forecasts = {method: point for method, (point, _) in methods.items()}
+    return Evaluation(scores, forecasts, rolled, notes)
+
+
+Method = tuple[np.ndarray, np.ndarray]
+
+
+def _baselines(
+    rolled: Rolled,
+    seasons: tuple[int, ...],
+    frequency: Frequency,
+    spreads: bool,
+    autoets: bool | None,
+) -> tuple[dict[str, Method], tuple[str, ...]]:
+    """Forecasts (W, H) and, with `spreads`, quantiles (W, H, Q) of every baseline; and notes."""
+    H, shares = rolled.horizon, SHARES if spreads else ()
+    methods: dict[str, Method] = {}
+    for season in sorted(seasons, reverse=True):
+        methods[season_name(frequency, season)] = (
+            _each(rolled, lambda y, at, m=season: baselines.seasonal_naive(y, at, H, m)),
+            _spreads(rolled, baselines.seasonal_lags(H, season), shares),
+        )
+    methods["naive (last value)"] = (
+        _each(rolled, lambda y, at: baselines.naive(y, at, H)),
+        _spreads(rolled, np.arange(1, H + 1), shares),
+    )
+    for point, spread in methods.values():
+        spread += point[..., None]
+    if not (baselines.has_autoets() if autoets is None else autoets):
+        return methods, ()
+    count = min(map(len, rolled.origins))
+    before = min(at[0] + 1 for at in rolled.origins)
+    setting = baselines.ets_setting(seasons, int(before), count, len(rolled.origins))
+    pairs = zip(rolled.panel.series, rolled.origins, strict=True)
+    found = [baselines.autoets_quantiles(s.y, at, H, setting, shares) for s, at in pairs]
+    points, quantiles = zip(*found, strict=True)
+    ets = np.concatenate(points), np.concatenate(quantiles)
+    return {**methods, f"AutoETS (season {setting.season})": ets}, (setting.describe(),)
+
+
+def _spreads(rolled: Rolled, lags: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
+    """Around each forecast, quantiles (W, H, Q) of what was wrong before the rows to score."""
+    if not shares:
+        return np.zeros((len(rolled.forecast), rolled.horizon, 0))
+    groups = zip(rolled.panel.series, rolled.origins, rolled.starts, strict=True)
+    return np.concatenate(
+        [
+            np.repeat(
+                baselines.spread(s.y[:start], s.observed[:start], lags, shares)[None], len(at), 0
+            )
+            for s, at, start in groups
+        ]
+    )
 
 
 def _each(rolled: Rolled, forecast: Any) -> np.ndarray:

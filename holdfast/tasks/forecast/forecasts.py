@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from holdfast.data.panel import Panel
 from holdfast.data.tables import ID, make_frame
 from holdfast.data.windows import Batch, Windows
+from holdfast.errors import DataError
 from holdfast.tasks.forecast.nets import ForecastNet
 
 CHUNK = 512
@@ -74,9 +75,9 @@ def _scaled(
     """Point (B, H) and quantiles (B, H, Q) of one batch, still scaled."""
     paths = net.paths(batch, PATHS, generator)
     if paths is not None:
-        levels = torch.tensor(quantiles, dtype=paths.dtype)
-        spread = torch.quantile(paths, levels, dim=1).permute(1, 2, 0)
-        return paths.median(dim=1).values, spread
+        levels = torch.tensor((0.5, *quantiles), dtype=paths.dtype)
+        values = torch.quantile(paths, levels, dim=1).permute(1, 2, 0)
+        return values[..., 0], values[..., 1:]
     raw, base = net(batch)
     raw, base, scale = raw[:, 0], base[:, 0], batch.scale[:, None]
     point = net.head.point(raw, base, scale)
@@ -104,3 +105,24 @@ def to_frame(
     for place, name in enumerate(names):
         columns[f"{alias}-{name}"] = np.ascontiguousarray(forecasts.quantiles[..., place]).ravel()
     return make_frame(columns, panel.backend)
+
+
+def shares_of(levels: Any, quantiles: Any = ()) -> dict[str, float]:
+    """Names of columns and the quantiles that stand in them.
+
+    >>> shares_of([80])
+    {'lo-80': 0.1, 'hi-80': 0.9}
+
+    Raises `DataError` for what is no percentage, or no share.
+    """
+    shares: dict[str, float] = {}
+    for level in levels:
+        if not 0 < level < 100:
+            raise DataError(f"levels={level!r}; expected a percentage between 0 and 100")
+        shares[f"lo-{level:g}"] = round((1 - level / 100) / 2, 12)
+        shares[f"hi-{level:g}"] = round((1 + level / 100) / 2, 12)
+    for quantile in quantiles:
+        if not 0 < quantile < 1:
+            raise DataError(f"quantiles={quantile!r}; expected a share between 0 and 1")
+        shares[f"q{100 * quantile:g}"] = quantile
+    return shares

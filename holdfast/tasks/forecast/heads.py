@@ -131,6 +131,8 @@ class Quantiles(Head):
         return 2 * torch.maximum(levels * error, (levels - 1) * error).mean(-1)
 
     def point(self, raw: Tensor, base: Tensor, scale: Tensor) -> Tensor:
+        if self.levels[0] < 0.5 < self.levels[-1]:
+            return self.quantiles(raw, base, (0.5,), scale)[..., 0]
         return base + raw[..., self.middle]
 
     def quantiles(
@@ -254,10 +256,10 @@ class NegativeBinomial(Head):
     ) -> Tensor:
         mean, dispersion = (part.double().numpy() for part in self.parts(raw, base, scale))
         size, stats = 1 / dispersion, require("scipy.stats")
-        found: Any = stats.nbinom.ppf(
-            np.array(levels), size[..., None], (size / (size + mean))[..., None]
-        )
-        values = torch.from_numpy(np.asarray(found)).to(raw)
+        # A level that is asked for twice has one answer, also where a count is a close call.
+        unique, places = np.unique(np.array(levels), return_inverse=True)
+        found: Any = stats.nbinom.ppf(unique, size[..., None], (size / (size + mean))[..., None])
+        values = torch.from_numpy(np.asarray(found)[..., places]).to(raw)
         return (values - scale[..., 1:]) / scale[..., :1]
 
     def sample(

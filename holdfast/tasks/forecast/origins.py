@@ -79,7 +79,7 @@ def origins_to_score(
         starts.append(first + 1)
         chosen.append(np.arange(first, len(series) - H, step or H))
     if model.net_.joint:
-        chosen = _at_common_times(panel, chosen)
+        chosen = at_common_times(panel, chosen)
     if not any(
         series.observed[start:].any() for series, start in zip(panel.series, starts, strict=True)
     ):
@@ -88,7 +88,7 @@ def origins_to_score(
     return tuple(starts), tuple(chosen), np.concatenate(parts)
 
 
-def _at_common_times(panel: Panel, chosen: list[np.ndarray]) -> list[np.ndarray]:
+def at_common_times(panel: Panel, chosen: list[np.ndarray]) -> list[np.ndarray]:
     """The origins at times that every series has among its own."""
     begin = [int(o) for o in panel.frequency.ordinals(np.array([s.times[0] for s in panel.series]))]
     common = chosen[0] + begin[0]

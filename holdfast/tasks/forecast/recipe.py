@@ -15,10 +15,12 @@ SHORTEST_WINDOW, LONGEST_WINDOW = 28, 72
 def held_out(validation: float, rows: int, horizon: int) -> int:
     """How many rows at the end of a series of `rows` are kept for early stopping.
 
+    A whole `validation` from 1 on is a number of rows, one below it a share of them.
+
     >>> held_out(0.1, rows=1000, horizon=24)
     100
     """
-    return max(horizon, math.ceil(validation * rows))
+    return max(horizon, math.ceil(validation * rows) if validation < 1 else int(validation))
 
 
 def choose_recipe(settings: Any, panel: Panel) -> Recipe:

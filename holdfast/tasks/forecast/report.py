@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.data.metro import ATTRIBUTION
-from holdfast.tasks.forecast import metrics, plots
+from holdfast.tasks.forecast import plots
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import OURS, Evaluation, show_score
 from holdfast.tasks.forecast.speed import Speed
@@ -159,16 +159,16 @@ def scores_html(evaluation: Evaluation) -> str:
     rows = []
     best = {
         name: (max if name == "R2" else min)(row[name] for row in evaluation.scores.values())
-        for name in metrics.NAMES
+        for name in evaluation.names
     }
     for method, row in evaluation.scores.items():
         cells = "".join(
             f"<td{' class=best' if row[name] == best[name] else ''}>{show_score(row[name])}</td>"
-            for name in metrics.NAMES
+            for name in evaluation.names
         )
         kind = ' class="ours"' if method == OURS else ""
         rows.append(f"<tr{kind}><td>{html.escape(method)}</td>{cells}</tr>")
-    head = "".join(f"<th>{name}</th>" for name in ("method", *metrics.NAMES))
+    head = "".join(f"<th>{name}</th>" for name in ("method", *evaluation.names))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 

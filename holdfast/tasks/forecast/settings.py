@@ -23,6 +23,7 @@ COUNTS = (
     "epoch_steps",
     "members",
 )
+INTERVALS = (None, "conformal")
 # What may differ between a run and its continuation, and what says where the table stands.
 FREE_TO_CHANGE = ("max_epochs", "patience", "device")
 
@@ -41,8 +42,16 @@ def check_settings(settings: dict[str, Any]) -> None:
                 f"{did_you_mean(str(value), known)}"
             )
     validation, dropout = settings["validation"], settings["dropout"]
-    if not 0 < validation < 0.9:
-        raise DataError(f"validation={validation!r}; expected a share between 0 and 0.9")
+    if not (0 < validation < 0.9 or (isinstance(validation, int) and validation >= 1)):
+        raise DataError(
+            f"validation={validation!r}; expected a share between 0 and 0.9, or a number of rows"
+        )
+    if not 0 < settings["calibration"] < 0.5:
+        raise DataError(
+            f"calibration={settings['calibration']!r}; expected a share between 0 and 0.5"
+        )
+    if settings["intervals"] not in INTERVALS:
+        raise DataError(f'intervals={settings["intervals"]!r}; expected None or "conformal"')
     if not 0 <= dropout < 1:
         raise DataError(f"dropout={dropout!r}; expected a share from 0 to below 1")
     if not settings["learning_rate"] > 0:

@@ -23,7 +23,6 @@ from holdfast.data.panel import Panel, Series
 from holdfast.data.tables import Columns
 from holdfast.data.windows import Windows, make_windows
 from holdfast.errors import DataError
-from holdfast.tasks.forecast.forecasts import forecast_windows
 from holdfast.tasks.forecast.nets.direct import DirectNet
 
 if TYPE_CHECKING:
@@ -198,7 +197,7 @@ class Stream:
             raise DataError(f"series {id!r} has no rows yet; add some first")
         windows, model = self._windows(tail, future), self.model
         if self.memory == "window":
-            found = forecast_windows(model.nets_, windows, windows.last(), quantiles, model.seed)
+            found = model.forecast_from(windows, windows.last(), quantiles)
             return found.quantiles[0] if quantiles else found.point[0]
         self._read(tail, windows)
         assert tail.output is not None
