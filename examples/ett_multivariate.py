@@ -30,12 +30,12 @@ SETTINGS: dict[str, Any] = {
     "loss": "mae",
     "window": WINDOW,
     "lags": (),
-    "hidden_size": 128,
+    "hidden_size": 64,
     "dropout": 0.5,
     "learning_rate": 1e-3,
     "schedule": "cosine",
-    "batch_size": 1024,
-    "epoch_steps": 60,
+    "batch_size": 256,
+    "epoch_steps": 100,
     "max_epochs": 10,
 }
 """Of every run; what differs by set and horizon stands in `OWN`."""

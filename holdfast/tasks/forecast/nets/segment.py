@@ -71,6 +71,7 @@ class SegmentNet(ForecastNet):
         self.series = nn.Embedding(shape.series + 1, half)
         known = self.ahead * self.future + self.calendar + sizes["static"]
         self.known = nn.Linear(known, hidden, bias=False) if known else None
+        self.step = SHARED_STEPS.get(shape.cell) if shape.num_layers == 1 else None
         self.dropout = nn.Dropout(shape.dropout)
         self.write = nn.Linear(hidden, self.ahead * self.head.size)
         if shape.cell == "lstm":
@@ -118,19 +119,30 @@ class SegmentNet(ForecastNet):
 
     def _decode(self, batch: Batch, features: Features, states: Any) -> Tensor:
         """One step for each segment of the horizon, all from the same states (B, H, P)."""
-        steps, H, R = len(self.position), batch.horizon, batch.y.shape[1]
         place = batch.series + 1
         if self.training:
             place = place.masked_fill(torch.rand(place.shape) < HIDDEN_LABELS, 0)
-        B = len(place)
-        series = self.series(place)[:, None].expand(-1, steps, -1)
-        told = torch.cat([self.position.expand(B, -1, -1), series], dim=-1)
-        if self.known is not None:
-            told = told + self.known(self._ahead(features, R))
-        states = _each(states, lambda state: state.repeat_interleave(steps, dim=1))
-        found, _ = self.recurrent(told.reshape(B * steps, 1, -1), states)
-        out = self.write(self.dropout(found[:, 0]))
-        return out.view(B, steps * self.ahead, self.head.size)[:, :H]
+        B, steps = len(place), len(self.position)
+        if self.known is None and self.step is not None:
+            # What the segments are told depends on the series alone, so it is read once for each.
+            found = self.step(self.recurrent, self._told(self.series.weight), states, place)
+        else:
+            told = self._told(self.series(place))
+            if self.known is not None:
+                told = told + self.known(self._ahead(features, batch.y.shape[1]))
+            if self.step is not None:
+                found = self.step(self.recurrent, told, states)
+            else:
+                states = _each(states, lambda state: state.repeat_interleave(steps, dim=1))
+                found, _ = self.recurrent(told.reshape(B * steps, 1, -1), states)
+        out = self.write(self.dropout(found.reshape(B, steps, -1)))
+        return out.view(B, steps * self.ahead, self.head.size)[:, : batch.horizon]
+
+    def _told(self, series: Tensor) -> Tensor:
+        """Where each segment stands beside whose series it is (n, steps, hidden)."""
+        steps = len(self.position)
+        own = series[:, None].expand(-1, steps, -1)
+        return torch.cat([self.position.expand(len(series), -1, -1), own], dim=-1)
 
     def _ahead(self, features: Features, R: int) -> Tensor:
         """What is known beforehand of each segment of the horizon (B, steps, K)."""
@@ -146,6 +158,36 @@ class SegmentNet(ForecastNet):
         if self.calendar:
             parts.append(ahead[:, :: self.ahead, :calendar])
         return torch.cat(parts, dim=-1)
+
+
+def lstm_steps(layer: Any, told: Tensor, states: Any, rows: Tensor | None = None) -> Tensor:
+    """h after one step of an LSTM for each of `told` (n, steps, I), all from one state: R h once.
+
+    `rows` (B,) says which of `told` each row of the state reads; by default its own.
+    """
+    h, c = (state[0] for state in states)
+    of_input = functional.linear(told, layer.weight_ih_l0, layer.bias_ih_l0)
+    of_input = of_input if rows is None else of_input[rows]
+    of_state = functional.linear(h, layer.weight_hh_l0, layer.bias_hh_l0)
+    i, f, g, o = (of_input + of_state[:, None]).chunk(4, dim=-1)
+    c = torch.sigmoid(f) * c[:, None] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c)
+
+
+def gru_steps(layer: Any, told: Tensor, states: Any, rows: Tensor | None = None) -> Tensor:
+    """The same for a GRU, as PyTorch defines it."""
+    h = states[0][:, None]
+    of_input = functional.linear(told, layer.weight_ih_l0, layer.bias_ih_l0)
+    of_input = of_input if rows is None else of_input[rows]
+    of_state = functional.linear(h, layer.weight_hh_l0, layer.bias_hh_l0)
+    size = h.shape[-1]
+    r, z = torch.sigmoid(of_input[..., : 2 * size] + of_state[..., : 2 * size]).chunk(2, dim=-1)
+    n = torch.tanh(of_input[..., 2 * size :] + r * of_state[..., 2 * size :])
+    return n + z * (h - n)
+
+
+# Cells of which the step is written out, since from one state it costs one product instead of many.
+SHARED_STEPS = {"lstm": lstm_steps, "gru": gru_steps}
 
 
 def default_segment(recipe: Recipe) -> int:
