@@ -83,7 +83,10 @@ def run(table: pd.DataFrame, name: str, horizon: int, seed: int, **more: Any) ->
         "set": name,
         "horizon": horizon,
         "seed": seed,
-        **{key: round(value, 4) for key, value in errors(rolled.forecast, rolled.truth, std).items()},
+        **{
+            key: round(value, 4)
+            for key, value in errors(rolled.forecast, rolled.truth, std).items()
+        },
         "windows": len(rolled.origins[0]),
         "valid": round(model.history_[model.best_epoch_ - 1]["valid_loss"], 4),
         "epoch": model.best_epoch_,

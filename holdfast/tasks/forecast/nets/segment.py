@@ -112,9 +112,7 @@ class SegmentNet(ForecastNet):
         parts = [_cut(torch.cat(columns, dim=-1), rows), _cut(missing, rows).mean(-1, keepdim=True)]
         if self.calendar:
             parts.append(features.future[:, here, :calendar].flip(1)[:, rows - 1 :: rows].flip(1))
-            parts[-1] = functional.pad(
-                parts[-1], (0, 0, parts[0].shape[1] - parts[-1].shape[1], 0)
-            )
+            parts[-1] = functional.pad(parts[-1], (0, 0, parts[0].shape[1] - parts[-1].shape[1], 0))
         return torch.relu(self.read(torch.cat(parts, dim=-1)))
 
     def _decode(self, batch: Batch, features: Features, states: Any) -> Tensor:
