@@ -4,7 +4,7 @@
 
 Data: ETTh1 and ETTh2, hourly (Zhou et al. 2021, CC BY-ND 4.0), not part of the project. The usual
 protocol: a window of 96 hours, 12 months to train, 4 to stop early, 4 to test; all windows of the
-test part, none dropped; errors in units of the training part's standard deviation, column by column.
+test part, none dropped; errors in units of each column's standard deviation over the training part.
 Each run is one line of JSON, added to `--out` as soon as it is done.
 """
 

@@ -1,4 +1,4 @@
-"""Attention: a recurrent encoder, a recurrent decoder over the horizon, and a look back at all rows.
+"""Attention: a recurrent encoder, a recurrent decoder over the horizon, a look back at all rows.
 
 The decoder runs over what is known beforehand of the H target rows (calendar, future covariates,
 values whole seasons earlier), from the encoder's last states. No step feeds on a forecast, so the
