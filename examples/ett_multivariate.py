@@ -11,6 +11,7 @@ Each run is one line of JSON, added to `--out` as soon as it is done.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -26,20 +27,19 @@ TRAIN, PART, WINDOW, SEASON = 8640, 2880, 96, 24
 HORIZONS = (96, 192, 336, 720)
 SETTINGS: dict[str, Any] = {
     "model": "segment",
-    "options": {"segment": 24, "calendar": False},
     "loss": "mae",
     "window": WINDOW,
     "lags": (),
-    "hidden_size": 64,
+    "hidden_size": 128,
     "dropout": 0.5,
-    "learning_rate": 1e-3,
     "schedule": "cosine",
     "batch_size": 256,
-    "epoch_steps": 100,
-    "max_epochs": 10,
+    "epoch_steps": 200,
+    "max_epochs": 4,
 }
-"""Of every run; what differs by set and horizon stands in `OWN`."""
-OWN: dict[tuple[str, int], dict[str, Any]] = {}
+RATES = {"ETTh1": 2e-3, "ETTh2": 1e-3}
+AHEAD = {96: 24, 192: 24, 336: 48, 720: 72}
+"""Rows that a step of the decoder writes, by horizon."""
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -70,7 +70,8 @@ def naive(table: pd.DataFrame, horizon: int, season: int) -> dict[str, float]:
 
 def run(table: pd.DataFrame, name: str, horizon: int, seed: int, **more: Any) -> dict[str, Any]:
     """Train on 12 months, stop by 4, score all windows of the last 4."""
-    chosen = {**SETTINGS, **OWN.get((name, horizon), {}), **more}
+    options = {"segment": 24, "ahead": AHEAD[horizon], "calendar": False}
+    chosen = {**SETTINGS, "learning_rate": RATES[name], "options": options, **more}
     model = Forecaster(horizon, validation=PART / (TRAIN + PART), seed=seed, **chosen)
     start = time.process_time()
     model.fit(table.groupby("unique_id", sort=False).head(TRAIN + PART))
@@ -96,29 +97,40 @@ def run(table: pd.DataFrame, name: str, horizon: int, seed: int, **more: Any) ->
     }
 
 
+def done(file: Path | None) -> set[tuple[str, int, int]]:
+    """Set, horizon and seed of the runs that a file has already."""
+    if file is None or not file.exists():
+        return set()
+    found = map(json.loads, file.read_text().splitlines())
+    return {(line["set"], line["horizon"], line["seed"]) for line in found}
+
+
 def main() -> None:
-    """Print, and write, a line for each run."""
+    """Print the errors of naive forecasts, then print and write a line for each run."""
     parser = argparse.ArgumentParser(description="ETTh1 and ETTh2, all columns, from 96 hours")
     parser.add_argument("--set", nargs="+", default=["ETTh1", "ETTh2"], dest="names")
     parser.add_argument("--horizon", nargs="+", type=int, default=list(HORIZONS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="a file of JSON lines to add to")
+    parser.add_argument("--out", type=Path, help="a file of JSON lines; runs it has are not rerun")
     parser.add_argument("--tiny", action="store_true", help="two steps of training, to see it run")
     arguments = parser.parse_args()
     folder = Path(os.environ.get("HOLDFAST_DATA", "../shared/data")) / "ett"
-    tiny = {"max_epochs": 1, "epoch_steps": 2, "hidden_size": 8} if arguments.tiny else {}
-    for horizon in arguments.horizon:
-        for name in arguments.names:
-            table = read(folder / f"{name}.csv.xz")
-            for label, season in (("last value", 1), ("yesterday", SEASON)):
-                found = naive(table, horizon, season)
-                print(f"{name} {horizon} {label}: MSE {found['MSE']:.4f}, MAE {found['MAE']:.4f}")
-            for seed in range(arguments.seeds):
-                line = json.dumps(run(table, name, horizon, seed, **tiny))
-                print(line, flush=True)
-                if arguments.out is not None:
-                    with arguments.out.open("a") as file:
-                        file.write(line + "\n")
+    tables = {name: read(folder / f"{name}.csv.xz") for name in arguments.names}
+    for name, horizon in itertools.product(tables, arguments.horizon):
+        for label, season in (("last value", 1), ("yesterday", SEASON)):
+            found = naive(tables[name], horizon, season)
+            print(f"{name} {horizon} {label}: MSE {found['MSE']:.4f}, MAE {found['MAE']:.4f}")
+    more = {"max_epochs": 1, "epoch_steps": 2, "hidden_size": 8} if arguments.tiny else {}
+    runs = itertools.product(range(arguments.seeds), arguments.horizon, tables)
+    before = done(arguments.out)
+    for seed, horizon, name in runs:
+        if (name, horizon, seed) in before:
+            continue
+        line = json.dumps(run(tables[name], name, horizon, seed, **more))
+        print(line, flush=True)
+        if arguments.out is not None:
+            with arguments.out.open("a") as file:
+                file.write(line + "\n")
 
 
 if __name__ == "__main__":
