@@ -236,7 +236,7 @@ def conform(
     margins = held.margins if held is not None else None
     if held is None or margins is None or not shares:
         return forecast_windows(nets, windows, blocks, shares, seed)
-    # A share that is asked for twice has one answer, whatever the order below makes of its neighbors.
+    # A share that is asked for twice has one answer, whatever sorting makes of its neighbors.
     unique, places = np.unique(np.array(shares), return_inverse=True)
     asked = tuple(map(float, unique))
     own = clipped(asked, nets) if margins.kind == "quantiles" else ()

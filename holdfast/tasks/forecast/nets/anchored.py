@@ -7,6 +7,8 @@ followed. Before training the mixture is a seasonal average.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -63,8 +65,25 @@ class RecentRows(nn.Module):
         return torch.cat([torch.stack(columns, dim=-1), *rows], dim=-1)
 
 
+class Beforehand(NamedTuple):
+    """What is known of each of H steps after each of S origins.
+
+    `level` (B, S, 1) is the last value, `candidates` (B, S, H, K) values relative to it, `missing`
+    (B, S, H, K) which of them are not there, and `rows` (B, S, H, K+F) the candidates beside the
+    future covariates.
+    """
+
+    level: Tensor
+    candidates: Tensor
+    missing: Tensor
+    rows: Tensor
+
+
 class AnchoredHead(nn.Module):
-    """All H steps after each of S origins at once, from a context (B, S, hidden) of each origin."""
+    """All H steps after each of S origins at once, from a context (B, S, hidden) of each origin.
+
+    A context may also be one of each step, (B, S, H, hidden).
+    """
 
     def __init__(self, recipe: Recipe, hidden: int, future: int, size: int, dropout: float) -> None:
         super().__init__()
@@ -72,8 +91,9 @@ class AnchoredHead(nn.Module):
         self.size = size
         self.growing = grown(recipe)
         candidates = 1 + len(self.lags) + bool(self.growing)
+        self.known_size = candidates + future
         self.context = nn.Linear(hidden, hidden)
-        self.known = nn.Linear(candidates + future, hidden)
+        self.known = nn.Linear(self.known_size, hidden)
         self.step = nn.Parameter(0.1 * torch.randn(recipe.horizon, hidden))
         self.hidden = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, size + candidates)
@@ -86,15 +106,26 @@ class AnchoredHead(nn.Module):
 
     def forward(self, states: Tensor, batch: Batch, future: Tensor) -> Outlook:
         """What is said of each step; `future` (B, R+H, F) is what is known of every row."""
+        return self.write(states, self.beforehand(batch, future))
+
+    def beforehand(self, batch: Batch, future: Tensor) -> Beforehand:
+        """What is known of each step at the origins."""
         S, R = batch.span, batch.y.shape[1]
         level = batch.y[:, -S:, None]
         candidates, missing = self._candidates(batch, level)
         ahead = future[:, R - S + 1 :].unfold(1, batch.horizon, 1).transpose(2, 3)
-        known = self.known(torch.cat([candidates, ahead], dim=-1))
-        mixed = self.context(self.dropout(states))[:, :, None] + known + self.step
+        return Beforehand(level, candidates, missing, torch.cat([candidates, ahead], dim=-1))
+
+    def write(self, states: Tensor, known: Beforehand) -> Outlook:
+        """What is said of each step, from contexts and what is known of it."""
+        context = self.context(self.dropout(states))
+        if context.dim() == 3:
+            context = context[:, :, None]
+        mixed = context + self.known(known.rows) + self.step
         out = self.out(torch.relu(self.hidden(torch.relu(mixed))))
-        weights = torch.softmax(out[..., self.size :].masked_fill(missing, FAR), dim=-1)
-        return Outlook(out[..., : self.size], level + (weights * candidates).sum(dim=-1))
+        weights = torch.softmax(out[..., self.size :].masked_fill(known.missing, FAR), dim=-1)
+        base = known.level + (weights * known.candidates).sum(dim=-1)
+        return Outlook(out[..., : self.size], base)
 
     @staticmethod
     def _growth(y: Tensor, season: int, span: int) -> Tensor:
