@@ -1,7 +1,7 @@
 """The forecaster's networks by name.
 
 >>> sorted(NETS)
-['deepar', 'direct', 'places', 'recurrent']
+['deepar', 'direct', 'es', 'places', 'recurrent']
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from holdfast.tasks.forecast.nets.base import ForecastNet, Shape
 from holdfast.tasks.forecast.nets.direct import DirectNet
 from holdfast.tasks.forecast.nets.places import PlacesNet
 from holdfast.tasks.forecast.nets.rolling import DeepARNet, RecurrentNet
+from holdfast.tasks.forecast.nets.smoothing import SmoothingNet
 
 NETS: dict[str, type[ForecastNet]] = {
     "direct": DirectNet,
     "places": PlacesNet,
     "recurrent": RecurrentNet,
     "deepar": DeepARNet,
+    "es": SmoothingNet,
 }
 
 
