@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from holdfast.tasks.forecast.nets.base import make_recurrent, open_forget_gates
@@ -11,6 +10,7 @@ from holdfast.tasks.forecast.nets.base import make_recurrent, open_forget_gates
 class DilatedStack(nn.Module):
     """Groups of recurrent layers; a layer with dilation d has the state of d steps ago.
 
+    >>> import torch
     >>> DilatedStack("lstm", 3, 8, groups=((1, 2), (4,)))(torch.zeros(2, 11, 3)).shape
     torch.Size([2, 11, 8])
 
