@@ -31,7 +31,7 @@ def rolling(
     """A network with weights that are all different, for the batches of `batch_of`."""
     panel = made_panel()
     shape = Shape(
-        recipe, panel.schema, 7, series=2, head=head, hidden_size=5, dropout=0.0, options=options
+        recipe, panel.schema, 13, series=2, head=head, hidden_size=5, dropout=0.0, options=options
     )
     net: Any = unequal_(make_net(model, shape), torch.Generator().manual_seed(3))
     return net.eval()
@@ -51,8 +51,7 @@ def batch_of(recipe: Recipe = RECIPE, rows: tuple[int, ...] = (40, 5, 51)) -> Ba
     panel = made_panel()
     scaling = fit_scales(panel, {"a": 50, "b": 50})
     windows = make_windows(panel, scaling, recipe, panel.schema, {"b": 0, "a": 1})
-    batch = windows.batch(np.array([[0, row] for row in rows]))
-    return replace(batch, future=batch.future[..., -1:].expand(-1, -1, 8).contiguous())
+    return windows.batch(np.array([[0, row] for row in rows]))
 
 
 def step_by_step(net: RecurrentNet, batch: Batch) -> Tensor:
@@ -178,6 +177,8 @@ def test_what_cannot_be_rolled_is_refused() -> None:
         Forecaster(**SMALL, model="deepar").fit(daily())
     with pytest.raises(DataError, match="near_lags=\\(9,\\): 9 is not between 1 and"):
         rolling(Point(), near_lags=(9,))
+    with pytest.raises(DataError, match='counts from 0 on, got scaling=.standard.; give scaling='):
+        Forecaster(**SMALL, model="deepar", output="negative_binomial").fit(daily())
 
 
 @pytest.mark.slow

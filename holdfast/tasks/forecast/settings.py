@@ -77,6 +77,11 @@ def check_settings(settings: dict[str, Any]) -> None:
                 f"augment: {name!r} is unknown; there are {', '.join(map(repr, CHANGES))}"
             )
     head_of(settings)
+    if settings["output"] == "negative_binomial" and settings["scaling"] != "mean":
+        raise DataError(
+            f'output="negative_binomial" counts from 0 on, got scaling={settings["scaling"]!r}; '
+            'give scaling="mean"'
+        )
     try:
         torch.empty(0, device=settings["device"])
     except (RuntimeError, AssertionError) as error:
