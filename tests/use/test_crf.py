@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks import crf as benchmark
 from holdfast.nn import CRF, allowed_transitions, chains
 from holdfast.nn.tag_schemes import Allowed, may_follow
 from tests.helpers import assert_same, unequal_
@@ -183,7 +185,7 @@ def test_gradients_of_the_partition(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 1000.0])
 def test_both_ways_of_summing_agree(generator: torch.Generator, scale: float) -> None:
-    crf, emissions, lengths = problem(generator, 40, 4, 7, scale=scale)
+    crf, emissions, lengths = problem(generator, 200, 4, 7, scale=scale)
     crf.requires_grad_(False)
     scores = crf._scores(emissions, torch.tensor(lengths))
     assert (chains.plan(scores, 1) is None) == (scale == 1000.0)
@@ -191,6 +193,25 @@ def test_both_ways_of_summing_agree(generator: torch.Generator, scale: float) ->
     assert_same(chains.differentiable(scores), slow.log_z)
     assert_same(chains.run(scores, reach=1, both=True), slow)
     assert_same(chains.run(scores, reach=1, both=False).log_z, slow.log_z)
+
+
+def test_products_are_not_trusted_where_ways_are_closed(generator: torch.Generator) -> None:
+    """Then every step may add to the distance between sums, and 200 steps are too many."""
+    crf, emissions, _ = problem(generator, 200, 2, 3, allowed=allowed_transitions(TAGS[:3], "BIO"))
+    scores = crf.requires_grad_(False)._scores(emissions, None)
+    assert crf.reach == 2
+    assert chains.plan(scores, 2) is not None
+    assert chains.plan(scores, None) is None
+    emissions[7, 0, 1] = -math.inf
+    assert chains.plan(scores, 1) is not None
+    assert chains.plan(scores, 2) is None
+
+
+def test_the_benchmark_runs() -> None:
+    rows = list(benchmark.measure([(3, 4, 5)], rounds=3, seconds=0.001))
+    assert [row.what for row in rows] == ["train", "decode"] * 2
+    assert json.loads(benchmark.record(rows, 1, {}))["rows"][0]["shape"] == "B3-T4-K5"
+    assert "B3-T4-K5" in next(benchmark.lines(rows[0]))
 
 
 def test_a_row_of_many_steps_in_float32(generator: torch.Generator) -> None:
