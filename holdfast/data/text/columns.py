@@ -122,8 +122,9 @@ def read_conll(
         if universal and line.startswith("#"):
             continue
         fields = _split(line, separator)
-        width = width or len(fields)
-        _check_width(f"{path}:{number}", fields, width, places)
+        if len(fields) != width:
+            _check_width(f"{path}:{number}", len(fields), width, places)
+            width = len(fields)
         if universal and not fields[0].isdigit():
             continue
         if fields[0] == "-DOCSTART-":
@@ -158,18 +159,20 @@ def _split(line: str, separator: str | None) -> list[str]:
     if separator is not None:
         return line.split(separator)
     # Not line.split(): a no-break space may stand within a word.
-    return [field for field in line.replace("\t", " ").split(" ") if field]
+    fields = line.replace("\t", " ").split(" ")
+    return [field for field in fields if field] if "" in fields else fields
 
 
-def _check_width(place: str, fields: list[str], width: int, places: Mapping[str, int]) -> None:
-    if len(fields) != width:
+def _check_width(place: str, found: int, width: int, places: Mapping[str, int]) -> None:
+    """Refuse a line that is unlike the first, which has `width` 0, and names of no column."""
+    if width:
         raise DataError(
-            f"{place}: got {len(fields)} columns, expected {width} as in the first line; "
-            "sentences end with a blank line"
+            f"{place}: got {found} columns, expected {width} as in the first line; sentences end "
+            "with a blank line"
         )
     for name, at in places.items():
-        if not -width <= at < width:
+        if not -found <= at < found:
             raise DataError(
-                f"{place}: got {width} columns, so there is no column {at} to be {name!r}; name "
+                f"{place}: got {found} columns, so there is no column {at} to be {name!r}; name "
                 "the columns that the file has"
             )
