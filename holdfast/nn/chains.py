@@ -12,6 +12,7 @@ from torch import Tensor
 
 from holdfast.nn.memory import borrow
 from holdfast.nn.ragged import Rows
+from holdfast.nn.structure import calm
 
 BUDGET = {torch.float32: 70.0, torch.float64: 660.0}
 """Nats between the largest and the smallest number that scaled sums may need.
@@ -91,10 +92,9 @@ def run(scores: Scores, *, reach: int | None, both: bool) -> Sums:
             happens.
         both: what marginals need, too.
     """
-    way = plan(scores, reach)
-    if way is None:
-        return _in_logs(scores, both)
-    return _scaled(scores, *way, both)
+    with calm(scores.emissions):
+        way = plan(scores, reach)
+        return _in_logs(scores, both) if way is None else _scaled(scores, *way, both)
 
 
 def plan(scores: Scores, reach: int | None) -> tuple[torch.dtype, int] | None:

@@ -115,7 +115,8 @@ class CRF(nn.Module):
     ) -> Tensor:
         """The log-likelihood of the tags of each row, `[B]`; train on its negative.
 
-        A row without steps has the likelihood 1.
+        A row without steps has the likelihood 1. It is computed in float32 at least, also in
+        modules of fewer bits and under autocast.
 
         Arguments:
             emissions: `[T, B, K]`, `[B, T, K]` with `batch_first`, `[T, K]` for a single row. -inf
@@ -242,7 +243,7 @@ class CRF(nn.Module):
         x = x.transpose(0, 1) if batched and self.batch_first else x
         if not x.shape[0]:
             raise RuntimeError("CRF: Expected sequence length to be larger than 0")
-        x = x.to(self.transitions.dtype)
+        x = x.to(torch.promote_types(self.transitions.dtype, torch.float32))
         if lengths is None:
             return x, None, batched
         counts = as_lengths(lengths, x.shape[0], x.shape[1], x)
@@ -253,7 +254,7 @@ class CRF(nn.Module):
         parts = []
         for name in ("start", "transitions", "end"):
             full = name if name == "transitions" else f"{name}_transitions"
-            part, mask = getattr(self, full), self._allowed(name)
+            part, mask = getattr(self, full).to(x.dtype), self._allowed(name)
             parts.append(part if mask is None else torch.where(mask, part, -math.inf))
         return Scores(x, parts[0], parts[1], parts[2], counts)
 

@@ -93,10 +93,10 @@ class _Likelihood(torch.autograd.Function):
             return *found, None, None, None
         g = (grads[0] if targets is None else -grads[0]).to(everything.nodes.dtype)  # [B]
         nodes = everything.nodes * g.unsqueeze(1)  # [T, B, K]
-        edges = torch.tensordot(g, everything.edges, 1)
+        edges = (everything.edges * g.view(-1, 1, 1)).sum(0)
         if within is not None:
             nodes -= within.nodes * g.unsqueeze(1)
-            edges -= torch.tensordot(g, within.edges, 1)
+            edges -= (within.edges * g.view(-1, 1, 1)).sum(0)
         elif targets is not None:
             _count(scores, targets, -g, nodes, edges)
         alive = (scores.steps > 0).unsqueeze(1)

@@ -335,6 +335,22 @@ def test_transforms(generator: torch.Generator) -> None:
     assert_same(grad, torch.autograd.grad(crf(emissions, tags).sum(), emissions)[0])
 
 
+def test_fewer_bits(generator: torch.Generator) -> None:
+    crf, emissions, lengths = problem(generator, 6, 3, 4)
+    tags = torch.randint(4, (6, 3), generator=generator)
+    rounded = emissions.bfloat16()
+    wanted = crf.float()(rounded.float(), tags, lengths=lengths)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = crf(rounded, tags, lengths=lengths)
+        found.sum().backward()
+    assert_same(found, wanted)
+    assert crf.transitions.grad is not None
+    assert_same(crf.transitions.grad, torch.autograd.grad(wanted.sum(), crf.transitions)[0])
+    crf.bfloat16()
+    assert crf(rounded, tags, lengths=lengths).dtype == torch.float32
+    assert_same(crf.decode(rounded), crf.float().decode(rounded.float()))
+
+
 @pytest.mark.parametrize(
     ("scheme", "before", "after", "allowed"),
     [
