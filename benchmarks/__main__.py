@@ -14,6 +14,7 @@ from benchmarks import (
     arguments,
     ceiling,
     cells_report,
+    crf,
     layers,
     layers_report,
     memory,
@@ -125,6 +126,15 @@ def _stream(options: argparse.Namespace) -> int:
     return _finish(options, line, found, stream_report.RECORD)
 
 
+def _crf(options: argparse.Namespace) -> int:
+    rounds, seconds = arguments.turns(options)
+    threads = _introduce(rounds)
+    print(crf.HEAD)
+    found = _show(crf.measure(options.sizes, rounds, seconds), crf.lines)
+    line = crf.record(found, threads, {"rounds": rounds, "turn_s": seconds})
+    return _finish(options, line, found, crf.RECORD)
+
+
 def _memory(options: argparse.Namespace) -> int:
     threads = _introduce(1)
     print(memory.HEAD)
@@ -224,6 +234,10 @@ def _add_others(verbs: Any) -> None:
     shapes = arguments.shapes
     verb.add_argument("--shapes", type=shapes, default=stream.SHAPES, help="B and T are 1")
     arguments.add_peers(verb, tuple(stream.PEERS), "torch")
+    verb = verbs.add_parser("crf", help="a CRF beside one in plain PyTorch")
+    verb.set_defaults(run=_crf, sizes=crf.SIZES)
+    arguments.add_common(verb)
+    arguments.add_record(verb, crf.RECORD.name)
     verb = verbs.add_parser("memory", help="peak memory of one training step")
     verb.set_defaults(run=_memory)
     verb.add_argument("--threads", type=arguments.positive, default=1, help="default: 1")

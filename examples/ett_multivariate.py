@@ -120,7 +120,9 @@ def main() -> None:
         for label, season in (("last value", 1), ("yesterday", SEASON)):
             found = naive(tables[name], horizon, season)
             print(f"{name} {horizon} {label}: MSE {found['MSE']:.4f}, MAE {found['MAE']:.4f}")
-    more = {"max_epochs": 1, "epoch_steps": 2, "hidden_size": 8} if arguments.tiny else {}
+    more: dict[str, Any] = (
+        {"max_epochs": 1, "epoch_steps": 2, "hidden_size": 8} if arguments.tiny else {}
+    )
     runs = itertools.product(range(arguments.seeds), arguments.horizon, tables)
     before = done(arguments.out)
     for seed, horizon, name in runs:

@@ -15,6 +15,7 @@ from holdfast.nn.concurrent import ConcurrentLSTM as ConcurrentLSTM
 from holdfast.nn.convolution import ConvLSTM1d as ConvLSTM1d
 from holdfast.nn.convolution import ConvLSTM2d as ConvLSTM2d
 from holdfast.nn.convolution import ConvLSTM3d as ConvLSTM3d
+from holdfast.nn.crf import CRF as CRF
 from holdfast.nn.depth import DepthGatedLSTM as DepthGatedLSTM
 from holdfast.nn.forest import Forest as Forest
 from holdfast.nn.grid import GridLSTM as GridLSTM
@@ -33,11 +34,13 @@ from holdfast.nn.single import GRUCell as GRUCell
 from holdfast.nn.single import LSTMCell as LSTMCell
 from holdfast.nn.single import RecurrentCell as RecurrentCell
 from holdfast.nn.single import RNNCell as RNNCell
+from holdfast.nn.tag_schemes import allowed_transitions as allowed_transitions
 from holdfast.nn.tree import ChildSumTreeLSTM as ChildSumTreeLSTM
 from holdfast.nn.tree import NaryTreeLSTM as NaryTreeLSTM
 from holdfast.nn.truncate import tbptt as tbptt
 
 __all__ = [
+    "CRF",
     "GRU",
     "LSTM",
     "LSTMP",
@@ -62,6 +65,7 @@ __all__ = [
     "Recurrent",
     "RecurrentCell",
     "SpatioTemporalLSTM",
+    "allowed_transitions",
     "from_onnx",
     "init",
     "tbptt",
