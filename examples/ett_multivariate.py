@@ -123,9 +123,9 @@ def main() -> None:
     more: dict[str, Any] = (
         {"max_epochs": 1, "epoch_steps": 2, "hidden_size": 8} if arguments.tiny else {}
     )
-    runs = itertools.product(range(arguments.seeds), arguments.horizon, tables)
     before = done(arguments.out)
-    for seed, horizon, name in runs:
+    cases = itertools.product(range(arguments.seeds), arguments.horizon)
+    for (seed, horizon), name in itertools.product(cases, tables):
         if (name, horizon, seed) in before:
             continue
         line = json.dumps(run(tables[name], name, horizon, seed, **more))
