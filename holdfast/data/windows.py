@@ -145,6 +145,8 @@ class Windows:
     def batch(self, blocks: np.ndarray, span: int = 1) -> Batch:
         """The windows whose last origins are `blocks` (B, 2): series, and row within it."""
         H, reach = self.recipe.horizon, self.recipe.history + span - 2
+        if len(blocks) == 1 and blocks[0, 1] >= reach:
+            return self._one(int(blocks[0, 0]), int(blocks[0, 1]), reach, span)
         series, origin = torch.as_tensor(blocks).unbind(1)
         local = origin[:, None] + torch.arange(-reach, H + 1)
         there = local >= 0
@@ -167,6 +169,34 @@ class Windows:
             scale=self.scale[series],
             target=z[:, 1 + reach + 1 - span :].unfold(1, H, 1),
             weight=observed[:, 1 + reach + 1 - span :].unfold(1, H, 1),
+            texts=self.texts,
+        )
+
+    def _one(self, series: int, origin: int, reach: int, span: int) -> Batch:
+        """The batch of a single whole window: the same numbers as slices, without a copy."""
+        H, start = self.recipe.horizon, int(self.starts[series])
+        rows = slice(start + origin - reach, start + origin + H + 1)
+        past = slice(rows.start, start + origin + 1)
+        grid = int(self.first_ordinals[series]) + origin
+        calendar = self.calendar[grid - reach : grid + H + 1]
+        z, observed, future = self.z[None, rows], self.observed[None, rows], self.future[None, rows]
+        if future.shape[2]:
+            calendar = torch.cat([calendar[None], future], dim=-1)[0]
+        own = slice(series, series + 1)
+        return Batch(
+            y=z[:, : reach + 1],
+            observed=observed[:, : reach + 1],
+            there=torch.ones(1, reach + 1),
+            past=self.past[None, past],
+            past_codes=self.past_codes[None, past].long(),
+            future=calendar[None],
+            future_codes=self.future_codes[None, rows].long(),
+            static=self.static[own],
+            static_codes=self.static_codes[own].long(),
+            series=self.known[own],
+            scale=self.scale[own],
+            target=z[:, reach + 2 - span :].unfold(1, H, 1),
+            weight=observed[:, reach + 2 - span :].unfold(1, H, 1),
             texts=self.texts,
         )
 

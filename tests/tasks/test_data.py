@@ -142,3 +142,17 @@ def test_the_shipped_series() -> None:
 def test_a_missing_library_names_its_extra() -> None:
     with pytest.raises(MissingExtraError, match=r'pip install "holdfast\[forecast\]"'):
         require("no_such_library.part")
+
+
+def test_a_single_window_is_a_row_of_a_batch() -> None:
+    panel = read_panel(daily(60))
+    scaling = fit_scales(panel, {"": 60})
+    recipe = Recipe(window=5, horizon=3, seasons=(7,), lags=(7, 14))
+    windows = make_windows(panel, scaling, recipe, Schema(), {"": 0})
+    for span in (1, 4):
+        both = windows.batch(np.array([[0, 40], [0, 59]]), span)
+        for row, origin in enumerate((40, 59)):
+            one = windows.batch(np.array([[0, origin]]), span)
+            for name, tensor in vars(both).items():
+                if name != "texts":
+                    assert_same(getattr(one, name), tensor[row : row + 1], name)

@@ -53,7 +53,9 @@ def forecast_windows(
         for start in range(0, len(blocks), size):
             batch = windows.batch(given[start : start + size])
             found = [_scaled(net, batch, quantiles, generator) for net in nets]  # type: ignore[arg-type]
-            point, spread = (torch.stack(part).mean(0) for part in zip(*found, strict=True))
+            point, spread = found[0]
+            if len(found) > 1:
+                point, spread = (torch.stack(part).mean(0) for part in zip(*found, strict=True))
             points.append(point.double().numpy())
             spreads.append(spread.double().numpy())
     point, spread = np.concatenate(points), np.concatenate(spreads)

@@ -106,16 +106,20 @@ class Covariates(nn.Module):
         # Of each labelled column, which of the batch's texts holds its words; None for labels.
         self.texts: dict[str, list[int | None]] = {}
         order = [covariate for covariate in schema.covariates if covariate.is_text]
+        self.labelled = False
         for role in ("past", "future", "static"):
             labelled = schema.of(role, "category", "text")
             tables = nn.ModuleList(make_table(covariate) for covariate in labelled)
             self.tables[role] = tables
             self.texts[role] = [order.index(c) if c.is_text else None for c in labelled]
             width = sum(int(table.embedding_dim) for table in tables)  # type: ignore[arg-type]
+            self.labelled |= bool(labelled)
             self.sizes[role] = width + schema.numbers(role) + calendar * (role == "future")
 
     def forward(self, batch: Batch) -> Features:
         """The covariates of a batch as numbers alone."""
+        if not self.labelled:
+            return Features(batch.past, batch.future, batch.static)
         return Features(
             self._join("past", batch.past, batch.past_codes, batch.texts),
             self._join("future", batch.future, batch.future_codes, batch.texts),
