@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -137,9 +138,7 @@ class Decoder(nn.Module):
         for name, size in (("hidden_size", hidden_size), ("output_size", output_size)):
             checks.check_size(name, size)
         check_flags(input_feeding=input_feeding, tied=tied)
-        for option in ("bidirectional", "batch_first"):
-            if option in options:
-                raise TypeError(f"Decoder: {option} is no option of a decoder's layer")
+        _check_options(options)
         width: int = options.get("proj_size") or hidden_size
         kind: dict[str, Any] = {"device": device, "dtype": dtype}
         if isinstance(attention, str):
@@ -171,12 +170,12 @@ class Decoder(nn.Module):
             **options,
         )
         seen = width + memory_size + (input_size if attend == "before" else 0)
-        self.readout = None
-        if attention is not None or readout_size != width:
-            self.readout = nn.Linear(seen, readout_size, bias=False, **kind)
-        self._create_output(kind)
+        self._create_output(seen, width, kind)
 
-    def _create_output(self, kind: dict[str, Any]) -> None:
+    def _create_output(self, seen: int, width: int, kind: dict[str, Any]) -> None:
+        self.readout = None
+        if self.attention is not None or self.readout_size != width:
+            self.readout = nn.Linear(seen, self.readout_size, bias=False, **kind)
         shape = (self.output_size, self.readout_size)
         bound = 1.0 / math.sqrt(self.readout_size)
         self.weight_output = None if self.tied else nn.Parameter(torch.empty(shape, **kind))
@@ -341,6 +340,12 @@ def _numbered(layer: Recurrent, seed: int | None, step: int) -> dict[str, Any]:
     if not layer.random:
         return {}
     return {"first_step": step} if seed is None else {"seed": seed, "first_step": step}
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for option in ("bidirectional", "batch_first"):
+        if option in options:
+            raise TypeError(f"Decoder: {option} is no option of a decoder's layer")
 
 
 def _check_ways(
