@@ -15,6 +15,7 @@ from torch.nn import functional
 from holdfast.compiler.cell import Cell
 from holdfast.nn import checks
 from holdfast.nn.attention import Attention, Memory
+from holdfast.nn.readout import readout as product
 from holdfast.nn.recurrent import Recurrent
 from holdfast.nn.sizes import each
 from holdfast.nn.structure import check_flags, check_tensor
@@ -263,7 +264,7 @@ class Decoder(nn.Module):
         weight = self.weight_output
         if weight is None:
             weight = self.embedding.weight  # pyright: ignore[reportOptionalMemberAccess] (checked at first)
-        return functional.linear(readout, weight, self.bias_output)  # pyright: ignore[reportArgumentType] (the same)
+        return product(readout, weight, self.bias_output)  # pyright: ignore[reportArgumentType] (the same)
 
     def _hx(self, hx: tuple[Any, ...]) -> Any:
         return hx if self.layer.cell.states else hx[0]
