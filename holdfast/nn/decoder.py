@@ -16,6 +16,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.nn import checks
 from holdfast.nn.attention import Attention, Memory
 from holdfast.nn.readout import readout as product
+from holdfast.nn.readout import turned, turned_readout
 from holdfast.nn.recurrent import Recurrent
 from holdfast.nn.sizes import each
 from holdfast.nn.structure import check_flags, check_tensor
@@ -30,7 +31,8 @@ class State:
 
     hx: states of the layer, `[L, N, H]` each. memory: of the sources, or None without attention.
     fed: the last readout, `[N, R]`, with input feeding. coverage: `[N, S]`, where attention has it.
-    step: number of the next step. weights: attention of the last step, `[N, S]`, or None.
+    step: number of the next step. weights: attention of the last step, `[N, S]`, or None. output:
+    the weights of the output as searches read them, or None.
     """
 
     hx: tuple[Any, ...]
@@ -39,6 +41,7 @@ class State:
     coverage: Tensor | None = None
     step: int = 0
     weights: Tensor | None = None
+    output: Tensor | None = None
 
     def select(self, rows: Tensor, sources: Tensor | None = None) -> State:
         """The rows with these numbers, `[n]`; an earlier row may stand for several.
@@ -252,19 +255,27 @@ class Decoder(nn.Module):
         """
         x = self._enter(tokens.unsqueeze(0))  # [1, N, I]
         readout, state = self._advance(x, state, None)
-        return Decoded(self._logits(readout), state, state.weights)
+        return Decoded(self._logits(readout, state.output), state, state.weights)
+
+    def prepared(self, state: State) -> State:
+        """The same state for many steps outside of autograd, while the weights stay as they are."""
+        return dataclasses.replace(state, output=turned(self._output()))
 
     def _enter(self, target: Tensor) -> Tensor:
         x = target if self.embedding is None else self.embedding(target)
         return functional.dropout(x, self.dropout, self.training) if self.dropout else x
 
-    def _logits(self, readout: Tensor) -> Tensor:
+    def _output(self) -> Tensor:
+        if self.weight_output is not None:
+            return self.weight_output
+        return self.embedding.weight  # pyright: ignore[reportOptionalMemberAccess, reportReturnType] (checked at first)
+
+    def _logits(self, readout: Tensor, ready: Tensor | None = None) -> Tensor:
         if self.dropout:
             readout = functional.dropout(readout, self.dropout, self.training)
-        weight = self.weight_output
-        if weight is None:
-            weight = self.embedding.weight  # pyright: ignore[reportOptionalMemberAccess] (checked at first)
-        return product(readout, weight, self.bias_output)  # pyright: ignore[reportArgumentType] (the same)
+        if ready is not None and not torch.is_grad_enabled():
+            return turned_readout(readout, ready, self.bias_output)
+        return product(readout, self._output(), self.bias_output)
 
     def _hx(self, hx: tuple[Any, ...]) -> Any:
         return hx if self.layer.cell.states else hx[0]
@@ -314,7 +325,9 @@ class Decoder(nn.Module):
         if self.readout is not None:
             readout = torch.tanh(self.readout(readout))
         fed = readout if self.input_feeding else None
-        return readout, State(hx, state.memory, fed, coverage, state.step + 1, weights)
+        return readout, State(
+            hx, state.memory, fed, coverage, state.step + 1, weights, state.output
+        )
 
     def _attend(self, h: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         """Context `[N, D]`, weights and coverage `[N, S]` of one step."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional
 
+from holdfast.nn.kept import keep
 from holdfast.nn.products import gradient_product, rows_product
 
 _MANY = 256
@@ -36,16 +37,21 @@ def readout(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return found.view(*x.shape[:-1], weight.shape[0])
 
 
-def turned_readout(x: Tensor, turned: Tensor, bias: Tensor) -> Tensor:
-    """The same, without gradients, with weights that have been turned before, `[R, V]`."""
-    out = bias.expand(x.shape[0], -1).contiguous()
-    rows_product(x.contiguous(), turned, out, add=True)
+def turned_readout(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same for rows `[N, R]`, without gradients, with weights turned before, `[R, V]`."""
+    out = bias.repeat(x.shape[0], 1)
+    rows_product(x.contiguous(), weight, out, add=True)
     return out
 
 
-def turns(weight: Tensor) -> bool:
-    """Whether `turned_readout` can be used with weights `[V, R]`, outside of autograd."""
-    return not torch.is_grad_enabled() and _plain(weight, weight, None)
+def turned(weight: Tensor) -> Tensor | None:
+    """Weights `[V, R]` as `turned_readout` reads them, kept while their bits stay the same.
+
+    None where that cannot be used: under autograd, and where something looks at every operation.
+    """
+    if torch.is_grad_enabled() or not _plain(weight, weight, None):
+        return None
+    return keep("readout", [weight], lambda: {"turned": weight.detach().t().contiguous()})["turned"]
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -77,11 +83,10 @@ class _Readout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.biased = bias is not None
-        turned = weight.t().contiguous()
         if bias is not None:
-            return turned_readout(x, turned, bias)
+            return turned_readout(x, weight.t().contiguous(), bias)
         out = x.new_empty(x.shape[0], weight.shape[0])
-        rows_product(x.contiguous(), turned, out, add=False)
+        rows_product(x.contiguous(), weight.t().contiguous(), out, add=False)
         return out
 
     @staticmethod

@@ -167,15 +167,17 @@ class _Run:
         rules, rows = self.rules, self.rows
         wide = logits.dtype if logits.dtype == torch.float64 else torch.float32
         found = torch.log_softmax(logits, 1, dtype=wide).unflatten(0, self.tokens.shape)
-        ruled = found.clone()
-        rules.apply_(ruled, number, self.history[rows])
-        # Where the rules leave nothing, the sequence ends.
-        stuck = ruled.amax(2) == -math.inf
-        ruled[:, :, rules.end].masked_fill_(stuck, 0.0)
-        if bool(ruled.isnan().any()):
+        closing = found[:, :, rules.end].clone()
+        rules.apply_(found, number, self.history[rows])
+        best, likeliest = found.max(2)
+        if bool(best.isnan().any()):
             raise ValueError("the logits of the model hold NaN, so nothing can be drawn")
-        self.tokens = self._choose(ruled)
-        gained = found.gather(2, self.tokens.unsqueeze(2)).squeeze(2).double()
+        # Where the rules leave nothing, the sequence ends.
+        found[:, :, rules.end].masked_fill_(best == -math.inf, 0.0)
+        chosen = likeliest if not self.settings.temperature else self._draw(found)
+        self.tokens = torch.where(best == -math.inf, rules.end, chosen)
+        gained = found.gather(2, self.tokens.unsqueeze(2)).squeeze(2)
+        gained = torch.where(self.tokens == rules.end, closing, gained).double()
         was = self.open[rows]
         self.scores[rows] += torch.where(was, gained, 0.0)
         now = was & (self.tokens != rules.end)
@@ -191,11 +193,9 @@ class _Run:
             self.weights.append(whole)
         return bool(now.any())
 
-    def _choose(self, found: Tensor) -> Tensor:
+    def _draw(self, found: Tensor) -> Tensor:
         """A token of each sequence, `[A, n]`, from log-probabilities `[A, n, V]`."""
         settings = self.settings
-        if not settings.temperature:
-            return found.argmax(2)
         logits = narrow(found, settings.temperature, settings.top_k, settings.top_p)
         return draw(logits.flatten(0, 1), self.generator).view(self.tokens.shape)
 

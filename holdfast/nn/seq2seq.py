@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.compiler.cell import Cell
+from holdfast.nn.attention import Attention
 from holdfast.nn.beam import Beam
 from holdfast.nn.bridge import Bridge
 from holdfast.nn.decoder import Decoded, Decoder, State
@@ -68,7 +69,7 @@ class EncoderDecoder(nn.Module):
         num_layers: int = 1,
         cell: Cell | str = "lstm",
         bidirectional: bool = True,
-        attention: str | None = "general",
+        attention: Attention | str | None = "general",
         attend: str = "after",
         input_feeding: bool = False,
         tied: bool = False,
@@ -184,7 +185,7 @@ class EncoderDecoder(nn.Module):
         """
         how = Beam() if how is None else how
         with torch.no_grad():
-            state = self.encode(source, source_lengths)
+            state = self.decoder.prepared(self.encode(source, source_lengths))
             if max_length is None:
                 given = source.shape[1] if source_lengths is None else source_lengths
                 max_length = 2 * torch.as_tensor(given, device=source.device) + 10

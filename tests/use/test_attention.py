@@ -65,13 +65,15 @@ def reference(attention: Attention, queries: Tensor, values: Tensor) -> tuple[Te
     had = values.new_zeros(count)
     contexts, weights = [], []
     for step, q in enumerate(queries):
-        place = None
+        place: Any = None
         if attention.window == "monotonic":
             place = min(step, count - 1)
         elif attention.place is not None:
-            hidden = torch.tanh(attention.place[0].weight @ q)
-            place = count * torch.sigmoid(attention.place[2].weight[0] @ hidden)
-        inside = [s for s in range(count) if place is None or abs(s - place) <= attention.width]
+            first, second = (one for _, one in attention.place.named_parameters())
+            place = count * torch.sigmoid(second[0] @ torch.tanh(first @ q))
+        inside = list(range(count))
+        if place is not None:
+            inside = [s for s in inside if abs(s - place) <= attention.width]
         found = torch.stack([score(attention, q, values[s], s, had[s]) for s in inside]).softmax(0)
         weight = values.new_zeros(count)
         for s, one in zip(inside, found, strict=True):
@@ -220,8 +222,9 @@ def test_empty_sources_are_refused(generator: torch.Generator) -> None:
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"query_size": Q, "memory_size": D} | options
     with pytest.raises(ValueError, match=message):
-        Attention(**({"query_size": Q, "memory_size": D} | options))
+        Attention(**given)
 
 
 def test_wrong_tensors_are_refused(generator: torch.Generator) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from holdfast.nn.attention import Attention
 from holdfast.nn.beam import Beam
 from holdfast.nn.decoding import Hypotheses, block_repeats_, fewer
 from holdfast.nn.sampling import Sampling, draw, narrow
@@ -70,7 +71,9 @@ class Model:
         keys = state.memory.keys
         scores = h.unflatten(0, (len(keys), -1)) @ keys.transpose(1, 2)
         scores = scores.masked_fill(~state.memory.valid().unsqueeze(1), -math.inf)
-        return h @ self.output + self.bias, Carried(h, state.memory, scores.softmax(2).flatten(0, 1))
+        return h @ self.output + self.bias, Carried(
+            h, state.memory, scores.softmax(2).flatten(0, 1)
+        )
 
     def run(self, row: int, sequence: tuple[int, ...]) -> tuple[float, Tensor]:
         """The log-probability of a sequence and its end, and the attention of each of its steps."""
@@ -355,17 +358,21 @@ WAYS = [
     {"input_feeding": True, "num_layers": 2},
     {"attend": "before", "attention": "additive", "cell": "gru"},
     {"attention": None},
+    {"coverage": True},
 ]
 
 
 @pytest.mark.parametrize("ways", WAYS, ids=str)
 def test_a_real_model_alone_and_padded(ways: dict[str, Any], generator: torch.Generator) -> None:
-    model = EncoderDecoder.of_words(
-        9, 8, embedding_size=4, hidden_size=6, dtype=torch.float64, **ways
-    ).eval()
+    ways, dtype = dict(ways), torch.float64
+    if ways.pop("coverage", False):
+        ways["attention"] = Attention(6, 6, "additive", coverage=True, dtype=dtype)
+    model = EncoderDecoder.of_words(9, 8, embedding_size=4, hidden_size=6, dtype=dtype, **ways)
+    model.eval()
     unequal_(model, generator)
     with torch.no_grad():
-        model.decoder.weight_output *= 4.0  # pyright: ignore[reportOperatorIssue] (not tied)
+        assert model.decoder.weight_output is not None
+        model.decoder.weight_output.mul_(4.0)
     source = torch.randint(9, (6, 5), generator=generator)
     lengths = [5, 1, 3, 2, 5, 4]
     attends = ways.get("attention", "general") is not None

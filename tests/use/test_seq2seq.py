@@ -14,7 +14,9 @@ from holdfast.nn.attention import Attention
 from holdfast.nn.bridge import Bridge
 from holdfast.nn.decoder import Decoder
 from holdfast.nn.encoder import Encoded, Encoder, Regions
+from holdfast.nn.readout import readout
 from holdfast.nn.recurrent import Recurrent
+from holdfast.nn.sampling import Sampling
 from holdfast.nn.seq2seq import EncoderDecoder
 from tests.helpers import assert_same, unequal_
 
@@ -29,13 +31,17 @@ WAYS: dict[str, dict[str, Any]] = {
     "gru-feeding": {"cell": "gru", "input_feeding": True, "num_layers": 2},
     "plain": {"attention": None, "bidirectional": False},
     "tied": {"tied": True, "attention": "concat"},
+    "coverage": {"attention": {"score": "additive", "coverage": True}, "input_feeding": True},
+    "window": {"attention": {"score": "general", "window": "monotonic", "width": 1}},
+    "predictive": {"attention": {"score": "dot", "window": "predictive", "width": 2}},
 }
 
 
 def words(name: str, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Any:
-    model = EncoderDecoder.of_words(
-        V, W, embedding_size=E, hidden_size=H, dtype=dtype, **WAYS[name]
-    )
+    ways = dict(WAYS[name])
+    if isinstance(ways.get("attention"), dict):
+        ways["attention"] = Attention(H, H, **ways["attention"], dtype=dtype)
+    model = EncoderDecoder.of_words(V, W, embedding_size=E, hidden_size=H, dtype=dtype, **ways)
     return unequal_(model, generator)
 
 
@@ -62,7 +68,7 @@ def plainly(model: Any, source: Tensor, target: Tensor) -> Tensor:
     values = out[:, 0]  # [S, D]
     last = last if isinstance(last, tuple) else (last,)
     directions = 2 if encoder.layer.bidirectional else 1
-    hx = []
+    hx: Any = []
     for place, name in enumerate(model.bridge.names):
         joined = last[place].view(-1, directions, 1, last[place].shape[-1])
         rows = [
@@ -70,27 +76,26 @@ def plainly(model: Any, source: Tensor, target: Tensor) -> Tensor:
             for row in range(decoder.layer.num_layers)
         ]
         hx.append(torch.stack(rows) if place else torch.stack(rows).tanh())
-    step, fed = twin(decoder.layer), values.new_zeros(decoder.readout_size)
-    memory = decoder.attention and decoder.attention.remember(values.unsqueeze(0))
+    step: Any = twin(decoder.layer)
+    attention: Any = decoder.attention
+    fed, coverage = values.new_zeros(decoder.readout_size), None
+    memory = attention and attention.remember(values.unsqueeze(0))
     logits = []
-    for word in decoder.embedding(target):
+    for number, word in enumerate(decoder.embedding(target)):
         parts, context = [word], None
         if decoder.attend == "before":
-            context = decoder.attention(hx[0][-1], memory).context[0]
+            context = attention(hx[0][-1], memory, coverage, number).context[0]
             parts.append(context)
         if decoder.input_feeding:
             parts.append(fed)
         out, hx = step(torch.cat(parts).view(1, 1, -1), tuple(hx) if len(hx) > 1 else hx[0])
         hx = hx if isinstance(hx, tuple) else (hx,)
         fed = out[0, 0]
-        if decoder.attention is not None:
-            context = (
-                decoder.attention(fed.unsqueeze(0), memory).context[0]
-                if context is None
-                else context
-            )
-            seen = [fed, context, word] if decoder.attend == "before" else [fed, context]
-            fed = torch.tanh(decoder.readout(torch.cat(seen)))
+        if attention is not None and context is None:
+            context, _, coverage = attention(fed.unsqueeze(0), memory, coverage, number)
+            fed = torch.tanh(decoder.readout(torch.cat([fed, context[0]])))
+        elif attention is not None:
+            fed = torch.tanh(decoder.readout(torch.cat([fed, context, word])))
         weight = decoder.embedding.weight if decoder.tied else decoder.weight_output
         logits.append(weight @ fed + decoder.bias_output)
     return torch.stack(logits)
@@ -114,8 +119,10 @@ def test_a_model_is_plain_pytorch_step_by_step(name: str, generator: torch.Gener
     assert_same(grads[0], grads[1], "gradients")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*((name, torch.float64) for name in WAYS), ("after", torch.float32), ("tied", torch.float32)],
+)
 def test_steps_are_the_whole(name: str, dtype: torch.dtype, generator: torch.Generator) -> None:
     model = words(name, generator, dtype).eval()
     source, target = tokens(generator, B, S), tokens(generator, B, T, below=W)
@@ -180,8 +187,7 @@ def test_nan_at_padding_reaches_nothing(kind: str, generator: torch.Generator) -
 
 @pytest.mark.parametrize("name", ["after", "feeding", "before"])
 def test_gradients_of_a_tiny_model(name: str, generator: torch.Generator) -> None:
-    ways = {"attention": "general"} | WAYS[name]
-    decoder = Decoder(2, 2, 2, memory_size=2, dtype=torch.float64, **ways)
+    decoder = Decoder(2, 2, 2, memory_size=2, dtype=torch.float64, **WAYS[name])
     encoder = Encoder(2, 1, dtype=torch.float64)
     model = unequal_(EncoderDecoder(encoder, decoder), generator)
     source = torch.randn(2, 3, 2, generator=generator, dtype=torch.float64).requires_grad_()
@@ -193,11 +199,18 @@ def test_gradients_of_a_tiny_model(name: str, generator: torch.Generator) -> Non
     assert torch.autograd.gradcheck(run, (source, target, *model.parameters()), fast_mode=True)
 
 
+def begun(bridge: Bridge, encoded: Encoded) -> tuple[Tensor, ...]:
+    """The first states that a bridge gives."""
+    first = bridge(encoded)
+    assert first is not None
+    return first
+
+
 def test_the_mean_bridge_begins_from_the_mean_of_valid_regions(generator: torch.Generator) -> None:
     layer = Recurrent("lstm", 2, 5, 2, dtype=torch.float64)
     bridge = unequal_(Bridge("mean", layer, 6, None, dtype=torch.float64), generator)
     values = torch.randn(2, S, 6, generator=generator, dtype=torch.float64)
-    h, c = bridge(Encoded(values, torch.tensor([5, 2]), None)) or ()
+    h, c = begun(bridge, Encoded(values, torch.tensor([5, 2]), None))
     for row, length in enumerate([5, 2]):
         mean = values[row, :length].mean(0)
         for place in range(2):
@@ -211,7 +224,7 @@ def test_the_copy_bridge_takes_the_states_themselves(generator: torch.Generator)
     layer = Recurrent("lstm", 2, 4, 2, dtype=torch.float64)
     bridge = Bridge("copy", layer, 4, encoder.layer)
     found = encoder(torch.randn(B, S, 3, generator=generator, dtype=torch.float64), LENGTHS)
-    h, c = bridge(found) or ()
+    h, c = begun(bridge, found)
     assert found.states is not None
     wanted = [torch.cat([one[0::2], one[1::2]], 2) for one in found.states]
     assert_same([h, c], wanted)
@@ -221,14 +234,14 @@ def test_bridges_between_depths_and_cells(generator: torch.Generator) -> None:
     encoder = Encoder(3, 2, num_layers=3, cell="gru")
     found = encoder(torch.randn(B, S, 3, generator=generator))
     bridge = Bridge("linear", Recurrent("lstm", 2, 5, 2), 4, encoder.layer)
-    h, c = bridge(found) or ()
+    h, c = begun(bridge, found)
     assert h.shape == c.shape == (2, B, 5)
     assert found.states is not None
     top = torch.cat([found.states[0][4], found.states[0][5]], 1)
     assert_same(h[1], torch.tanh(bridge.maps["h_l1"](top)))
     assert_same(c[1], bridge.maps["c_l1"](top))
     deeper = Bridge("linear", Recurrent("lstm", 2, 5, 4), 4, encoder.layer)
-    assert (deeper(found) or ())[0].shape == (4, B, 5)
+    assert begun(deeper, found)[0].shape == (4, B, 5)
 
 
 def test_a_decoder_without_a_bridge_begins_as_its_layer_does(generator: torch.Generator) -> None:
@@ -308,8 +321,9 @@ def test_a_training_target_without_feeding_is_one_call_of_the_layer(
 def test_impossible_decoders_are_refused(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
+    given: dict[str, Any] = {"memory_size": 4} | options
     with pytest.raises(error, match=message):
-        Decoder(2, 5, 3, **({"memory_size": 4} | options))
+        Decoder(2, 5, 3, **given)
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
@@ -340,3 +354,67 @@ def test_wrong_input_is_refused(generator: torch.Generator) -> None:
         Regions(4)(torch.zeros(2, 3, 5))
     with pytest.raises(ValueError, match="this decoder attends to a source"):
         model.decoder.start(B, None, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_compiled_readout_is_linear(
+    biased: bool, dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    x, weight, bias = drawn(2, 300, 7), drawn(13, 7), drawn(13) if biased else None
+    upstream, results = drawn(2, 300, 13), []
+    for function in (readout, torch.nn.functional.linear):
+        given = [one.clone().requires_grad_() for one in (x, weight, bias) if one is not None]
+        out = function(*given)
+        assert ("_Readout" in str(getattr(out.grad_fn, "next_functions", ()))) == (
+            function is readout
+        )
+        results.append((out, torch.autograd.grad(out, given, upstream)))
+    assert_same(results[0], results[1])
+    few = readout(x[:1, :9], weight, bias)
+    assert_same(few, torch.nn.functional.linear(x[:1, :9], weight, bias))
+
+
+def test_the_compiled_readout_has_second_derivatives_and_frozen_parts(
+    generator: torch.Generator,
+) -> None:
+    x = torch.randn(256, 2, generator=generator, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(3, 2, generator=generator, dtype=torch.float64).requires_grad_()
+    results = []
+    for function in (readout, torch.nn.functional.linear):
+        (first,) = torch.autograd.grad(function(x, weight).sin().sum(), x, create_graph=True)
+        results.append(torch.autograd.grad(first.square().sum(), [x, weight]))
+    assert_same(results[0], results[1])
+    frozen = weight.detach()
+    (d_x,) = torch.autograd.grad(readout(x, frozen).sum(), x)
+    assert_same(d_x, frozen.sum(0).expand(256, -1))
+
+
+def test_searching_sees_a_weight_that_has_changed(generator: torch.Generator) -> None:
+    model = EncoderDecoder.of_words(V, W, embedding_size=E, hidden_size=H).eval()
+    source = tokens(generator, B, S)
+    options: dict[str, Any] = {"begin": 0, "end": 1, "how": Sampling(temperature=0)}
+    for word in (4, 7):
+        assert model.decoder.weight_output is not None
+        model.decoder.weight_output.data.zero_()
+        model.decoder.bias_output.data.zero_()
+        model.decoder.bias_output.data[word] = 9.0
+        found = model.search(source, LENGTHS, max_length=2, **options)
+        assert found.best() == [[word, word]] * B
+    state = model.encode(source)
+    with torch.no_grad():
+        ready = model.decoder.prepared(state)
+        assert ready.output is not None
+        model.decoder.weight_output.data.normal_(generator=generator)
+        ready = model.decoder.prepared(state)
+        before = model.decoder.bias_output.clone()
+        model.step(
+            torch.zeros(1, dtype=torch.int64), model.decoder.prepared(model.encode(source[:1]))
+        )
+        assert_same(model.decoder.bias_output, before)
+        word = torch.zeros(B, dtype=torch.int64)
+        assert_same(model.step(word, ready)[0], model.step(word, state)[0])
+    assert model.decoder.prepared(state).output is None
