@@ -136,6 +136,36 @@ def test_a_beam_as_wide_as_everything_is_enumeration(
         assert_same(found.log_probs[row].tolist(), totals)
 
 
+def by_hand(model: Model, width: int, row: int, longest: int) -> list[tuple[float, list[int]]]:
+    """A beam search as a loop over hypotheses, ranked by mean log-probability."""
+    alive, ended = [(0.0, [BEGIN], model.start([row]))], []
+    for step in range(longest + 1):
+        found = []
+        for total, said, state in alive:
+            logits, after = model.step(torch.tensor(said[-1:]), state)
+            chances = logits.log_softmax(1)[0].tolist()
+            for word in range(model.words) if step < longest else [END]:
+                found.append((total + chances[word], [*said, word], after))
+        found.sort(key=lambda one: -one[0])
+        ended += [(one[0] / (step + 1), one[1][1:-1]) for one in found[:width] if one[1][-1] == END]
+        alive = [one for one in found if one[1][-1] != END][:width]
+        if len(ended) >= width:
+            break
+    return sorted(ended, reverse=True)[:width]
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_a_narrow_beam_is_a_loop_over_hypotheses(width: int, generator: torch.Generator) -> None:
+    model, rows = Model(generator, words=7), list(range(40))
+    # The hypotheses of one source often have a single one for a parent.
+    model.bias[2] = 2.0
+    found = search(model, Beam(width=width, n_best=width), rows, 6)
+    for row in rows:
+        wanted = by_hand(model, width, row, 6)
+        assert found.lists()[row] == [said for _, said in wanted]
+        assert_same(found.scores[row].tolist(), [score for score, _ in wanted])
+
+
 @pytest.mark.parametrize("options", PENALTIES[:3], ids=str)
 def test_the_exact_bound_never_loses_what_a_longer_search_finds(
     options: dict[str, Any], generator: torch.Generator
