@@ -177,7 +177,7 @@ def test_what_cannot_be_rolled_is_refused() -> None:
         Forecaster(**SMALL, model="deepar").fit(daily())
     with pytest.raises(DataError, match="near_lags=\\(9,\\): 9 is not between 1 and"):
         rolling(Point(), near_lags=(9,))
-    with pytest.raises(DataError, match='counts from 0 on, got scaling=.standard.; give scaling='):
+    with pytest.raises(DataError, match="counts from 0 on, got scaling=.standard.; give scaling="):
         Forecaster(**SMALL, model="deepar", output="negative_binomial").fit(daily())
 
 

@@ -52,6 +52,9 @@ class SktimeForecaster(BaseForecaster):
         "requires-fh-in-fit": True,
     }
 
+    # `predict` reads the rows that `fit` and `update` were given.
+    _config: ClassVar[dict[str, Any]] = {"remember_data": True}
+
     def __init__(self, forecaster: Forecaster | None = None) -> None:
         self.forecaster = forecaster
         super().__init__()
