@@ -216,6 +216,26 @@ def test_samples_hang_together_as_held_out_errors_did(plain: Forecaster) -> None
         assert between.mean() == pytest.approx(expected, abs=0.2)
 
 
+@pytest.mark.parametrize("members", [1, 2])
+def test_networks_that_sample_keep_their_own_futures(members: int) -> None:
+    table = daily(220)
+    more = {"model": "deepar", "members": members, "max_epochs": 1}
+    model = make("gaussian", **more).fit(table)
+    frame = model.predict(table, levels=(80,))
+    low, point, high = columns(frame, "forecast-lo-80", "forecast", "forecast-hi-80").T
+    assert (low <= point).all()
+    assert (point <= high).all()
+    names = [f"forecast-sample-{k + 1}" for k in range(20)]
+    drawn = columns(model.predict_samples(table, 20), *names)
+    shares = tuple(np.clip((np.arange(20) + 0.5) / 20, 0.025, 0.975))
+    windows = model._windows(model.recent(model.known(table)))
+    said = model.forecast_from(windows, windows.last(), shares).quantiles[0]
+    assert_same(np.sort(drawn, axis=1), said)
+    free = make("gaussian", conformal=False, **more).fit(table)
+    assert free.held_out_ is None
+    assert np.isfinite(columns(free.predict_samples(table, 20), *names)).all()
+
+
 def test_more_samples_than_errors_and_equal_errors() -> None:
     generator = np.random.default_rng(0)
     errors = np.array([[0.0, 0.0], [1.0, 1.0]])

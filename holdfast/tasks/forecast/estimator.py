@@ -23,6 +23,7 @@ from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.forecast import metrics
 from holdfast.tasks.forecast.auto import choose
 from holdfast.tasks.forecast.card import model_card
+from holdfast.tasks.forecast.cross_validation import Backtest, cross_validate
 from holdfast.tasks.forecast.fitting import Fitted, Run, fit_networks, new_network
 from holdfast.tasks.forecast.forecasts import Forecasts, shares_of, to_frame
 from holdfast.tasks.forecast.intervals import HeldOut, conform, measure, without_calibration
@@ -270,6 +271,24 @@ class Forecaster(BaseEstimator):
         if not hasattr(self, "nets_"):
             raise ModelError("this Forecaster has no model yet; call fit, or Forecaster.load")
         return Stream(self, X, static=static, memory=memory)
+
+    def cross_validate(
+        self,
+        X: Any,
+        n_windows: int = 3,
+        step: int | None = None,
+        refit: bool | int = False,
+        *,
+        levels: tuple[float, ...] | list[float] = (),
+        quantiles: tuple[float, ...] | list[float] = (),
+        static: Any = None,
+    ) -> Backtest:
+        """Forecasts from several cutoffs, each as if nothing later existed, and their scores.
+
+        Copies of this forecaster are trained on the rows before a cutoff; it stays as it is. See
+        `holdfast.tasks.forecast.cross_validation.cross_validate`.
+        """
+        return cross_validate(self, X, n_windows, step, refit, levels, quantiles, static)
 
     def forecast_from(
         self, windows: Windows, blocks: np.ndarray, quantiles: tuple[float, ...] = ()

@@ -34,9 +34,9 @@ from holdfast.tasks.forecast.recipe import held_out
 # The levels, in percent, at which margins are kept; those between are interpolated.
 GRID = (*range(5, 100, 5), 98, 99)
 FEWEST = 20
-# So many numbers of forecasts are held at a time, so many windows at most, and so many trajectories
-# of errors are kept.
-NUMBERS, WINDOWS, TRAJECTORIES = 1_200_000, 20_000, 100
+# So many numbers of forecasts are held at a time, so many windows at most (fewer where each has to
+# be sampled), and so many trajectories of errors are kept.
+NUMBERS, WINDOWS, SAMPLED, TRAJECTORIES = 1_200_000, 20_000, 2_000, 100
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,7 @@ def measure(
     held = HeldOut(season, np.where(spreads > 0, spreads, usual), np.zeros((0, model.horizon)))
     firsts = [len(s) for s in trained.series] if conformal else counts
     most = min(WINDOWS, NUMBERS // model.horizon) if conformal else TRAJECTORIES
+    most = min(most, SAMPLED) if own_paths(model.nets_) else most
     blocks = _blocks(model, whole, [first - 1 for first in firsts], max(TRAJECTORIES, most))
     if not len(blocks):
         return held
@@ -266,14 +267,14 @@ def head_of(nets: nn.ModuleList) -> Head:
 
 
 def gives_quantiles(nets: nn.ModuleList) -> bool:
-    """Whether the network says more of a step than a point."""
-    return head_of(nets).distribution or own_paths(nets)
+    """Whether the networks say more of a step than a point."""
+    return head_of(nets).distribution
 
 
 def own_paths(nets: nn.ModuleList) -> bool:
-    """Whether the network samples futures step by step."""
+    """Whether the networks sample futures step by step."""
     kind: Any = type(nets[0])
-    return kind.paths is not ForecastNet.paths
+    return kind.paths is not ForecastNet.paths and gives_quantiles(nets)
 
 
 def reach(nets: nn.ModuleList, held: HeldOut | None) -> tuple[float, float] | None:
