@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from holdfast.errors import DataError, ModelError
@@ -55,7 +55,8 @@ def test_grid_search_scores_what_follows_the_training(kind: str) -> None:
     table = daily(140)
     X = as_pandas(table) if kind == "pandas" else table
     grid = {"learning_rate": [1e-3, 1e-2]}
-    search = GridSearchCV(Forecaster(**TINY), grid, cv=RollingSplit(7, 2), error_score="raise")
+    strict: Any = {"error_score": "raise"}
+    search = GridSearchCV(Forecaster(**TINY), grid, cv=RollingSplit(7, 2), **strict)
     search.fit(X)
     by_hand = Forecaster(**TINY, learning_rate=1e-3).fit(table[:126]).score(table[:133])
     assert search.cv_results_["split0_test_score"][0] == pytest.approx(by_hand)
@@ -66,19 +67,20 @@ def test_grid_search_scores_what_follows_the_training(kind: str) -> None:
 def test_a_pipeline_changes_the_table_first() -> None:
     X = as_pandas(several(rows=120))
     pipe: Any = make_pipeline(FunctionTransformer(doubled), Forecaster(**TINY))
-    copy: Pipeline = clone(pipe)
+    copy: Any = clone(pipe)
     found = copy.fit(X).predict(X)
     assert_same(
         found["forecast"].to_list(),
         Forecaster(**TINY).fit(doubled(X)).predict(doubled(X))["forecast"].to_list(),
     )
+    strict: Any = {"error_score": "raise"}
     search = RandomizedSearchCV(
         pipe,
         {"forecaster__learning_rate": [1e-3, 1e-2, 3e-2]},
         n_iter=1,
         cv=RollingSplit(7, 1),
         random_state=0,
-        error_score="raise",
+        **strict,
     )
     assert np.isfinite(search.fit(X).best_score_)
 
@@ -179,7 +181,7 @@ needs_sktime = pytest.mark.skipif(
 def test_sktime_forecasts_what_the_forecaster_does() -> None:
     from holdfast.tasks.forecast.sktime_adapter import SktimeForecaster
 
-    table = as_pandas(daily(120)).set_index("ds")
+    table: Any = as_pandas(daily(120)).set_index("ds")
     table.index.freq = "D"
     y = table["y"]
     small = {**TINY, "output": "gaussian"}
@@ -191,7 +193,8 @@ def test_sktime_forecasts_what_the_forecaster_does() -> None:
     interval = model.predict_interval(coverage=0.8)
     assert_same(interval.iloc[:, 0].tolist(), [own["forecast-lo-80"][k] for k in (0, 2, 6)])
     later = model.clone().fit(y[:-7], fh=range(1, 8)).update(y[-7:], update_params=False)
-    assert later.predict().index[0] == y.index[-1] + pd.Timedelta(days=1)
+    first: Any = later.predict().index[0]
+    assert first == y.index[-1] + pd.Timedelta(days=1)
 
 
 @needs_sktime

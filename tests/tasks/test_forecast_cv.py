@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from holdfast.errors import DataError
+from holdfast.errors import DataError, ShortHistoryWarning
 from holdfast.tasks import Forecaster
 from holdfast.tasks.forecast.cross_validation import Backtest
 from tests.helpers import assert_same
@@ -115,7 +115,8 @@ def many() -> Backtest:
     late = daily(20, 3, "2024-05-21").with_columns(unique_id=pl.lit("c")).select(table.columns)
     table = pl.concat([edit(table, 155, "y", None), late])
     frame = pd.DataFrame(table.to_dict(as_series=False))
-    return Forecaster(**TINY, missing="fill").cross_validate(frame, n_windows=3, step=5)
+    with pytest.warns(ShortHistoryWarning):
+        return Forecaster(**TINY, missing="fill").cross_validate(frame, n_windows=3, step=5)
 
 
 def test_series_without_rows_at_a_cutoff_are_left_out(many: Backtest) -> None:
@@ -123,9 +124,10 @@ def test_series_without_rows_at_a_cutoff_are_left_out(many: Backtest) -> None:
     assert isinstance(frame, pd.DataFrame)
     counts = frame.groupby("unique_id", sort=False)["cutoff"].nunique().to_dict()
     assert counts == {"b": 3, "a": 3, "c": 3}
-    short = Forecaster(**TINY, missing="fill").cross_validate(
-        frame_with_a_late_series(), n_windows=2
-    )
+    with pytest.warns(ShortHistoryWarning):
+        short = Forecaster(**TINY, missing="fill").cross_validate(
+            frame_with_a_late_series(), n_windows=2
+        )
     assert short.frame().group_by("unique_id").len().sort("unique_id")["len"].to_list() == [14, 7]
 
 
