@@ -99,9 +99,7 @@ class _Likelihood(torch.autograd.Function):
             edges -= (within.edges * g.view(-1, 1, 1)).sum(0)
         elif targets is not None:
             _count(scores, targets, -g, nodes, edges)
-        alive = (scores.steps > 0).unsqueeze(1)
-        last = torch.where(alive, scores.last(nodes), 0.0).sum(0)
-        return nodes, nodes[0].sum(0), edges, last, None, None, None
+        return nodes, nodes[0].sum(0), edges, scores.last(nodes).sum(0), None, None, None
 
 
 def _count(scores: Scores, tags: Tensor, g: Tensor, nodes: Tensor, edges: Tensor) -> None:

@@ -214,6 +214,16 @@ def test_the_benchmark_runs() -> None:
     assert "B3-T4-K5" in next(benchmark.lines(rows[0]))
 
 
+def test_every_step_makes_sums_smaller() -> None:
+    """Emissions want what transitions do not: 600 steps make exp(-1200), which is no number."""
+    crf = CRF(2, dtype=torch.float64).requires_grad_(False)
+    crf.transitions.copy_(8 * torch.eye(2))
+    emissions = 4.0 * torch.eye(2, dtype=torch.float64).repeat(300, 1).unsqueeze(1)
+    scores = crf._scores(emissions, None)
+    assert chains.plan(scores, 1) is not None
+    assert_same(chains.run(scores, reach=1, both=True), chains._in_logs(scores, both=True))
+
+
 def test_a_row_of_many_steps_in_float32(generator: torch.Generator) -> None:
     crf, emissions, _ = problem(generator, 3000, 1, 4)
     wanted = crf.log_partition(emissions)
