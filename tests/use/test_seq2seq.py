@@ -49,7 +49,7 @@ def tokens(generator: torch.Generator, *shape: int, below: int = V) -> Tensor:
     return torch.randint(below, shape, generator=generator)
 
 
-def twin(layer: Recurrent) -> nn.Module:
+def twin(layer: Recurrent) -> Any:
     """The same layer of PyTorch."""
     made = {"lstm": nn.LSTM, "gru": nn.GRU}[layer.cell.name](
         layer.input_size,
@@ -76,15 +76,16 @@ def plainly(model: Any, source: Tensor, target: Tensor) -> Tensor:
             for row in range(decoder.layer.num_layers)
         ]
         hx.append(torch.stack(rows) if place else torch.stack(rows).tanh())
-    step: Any = twin(decoder.layer)
+    step = twin(decoder.layer)
     attention: Any = decoder.attention
     fed, coverage = values.new_zeros(decoder.readout_size), None
     memory = attention and attention.remember(values.unsqueeze(0))
     logits = []
     for number, word in enumerate(decoder.embedding(target)):
-        parts, context = [word], None
+        parts: list[Any] = [word]
+        context: Any = None
         if decoder.attend == "before":
-            context = attention(hx[0][-1], memory, coverage, number).context[0]
+            context = decoder.attention(hx[0][-1], memory, coverage, number).context[0]
             parts.append(context)
         if decoder.input_feeding:
             parts.append(fed)
