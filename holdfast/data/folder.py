@@ -54,18 +54,18 @@ def read_folder(
     static: Any = None,
     future: Any = None,
     frequency: Frequency | None = None,
-    rows: int = GROUP_ROWS,
+    rows: int | None = None,
     report: Callable[[Reading], None] | None = None,
 ) -> Panel:
     """The `Panel` of a folder of Parquet files, its series on disk; else as `read_panel`.
 
-    At most about `rows` rows are in memory at a time (more where one series has more). The series
-    are in the order of their ids. `report` is called after every group.
+    At most about `rows` rows (`GROUP_ROWS`) are in memory at a time, more where one series has
+    more. The series are in the order of their ids. `report` is called after every group.
 
     Raises `DataError` as `read_panel`, naming the file and its row.
     """
     columns = columns or Columns()
-    source = _Folder(Path(path), columns, rows)
+    source = _Folder(Path(path), columns, rows or GROUP_ROWS)
     held = _Held(columns)
     for panel in source.panels(missing, static, future, frequency, report):
         held.add(panel)
@@ -80,11 +80,11 @@ def read_shards(
     static: Any = None,
     future: Any = None,
     frequency: Frequency | None = None,
-    rows: int = GROUP_ROWS,
+    rows: int | None = None,
     report: Callable[[Reading], None] | None = None,
 ) -> Iterator[Panel]:
     """The same series as `read_folder`, group by group, each a `Panel` in memory."""
-    source = _Folder(Path(path), columns or Columns(), rows)
+    source = _Folder(Path(path), columns or Columns(), rows or GROUP_ROWS)
     return source.panels(missing, static, future, frequency, report)
 
 

@@ -155,6 +155,8 @@ class Windows:
         z, observed = self.z[rows], self.observed[rows] * there
         grid = self.first_ordinals[series][:, None] + local
         calendar = self.calendar[grid.clamp(min=0)]
+        # Nothing is forecast from before the first row, which stands in place of those before it.
+        made = there[:, reach + 1 - span : reach + 1, None]
         return Batch(
             y=z[:, : reach + 1],
             observed=observed[:, : reach + 1],
@@ -168,7 +170,7 @@ class Windows:
             series=self.known[series],
             scale=self.scale[series],
             target=z[:, 1 + reach + 1 - span :].unfold(1, H, 1),
-            weight=observed[:, 1 + reach + 1 - span :].unfold(1, H, 1),
+            weight=observed[:, 1 + reach + 1 - span :].unfold(1, H, 1) * made,
             texts=self.texts,
         )
 

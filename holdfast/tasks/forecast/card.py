@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from holdfast import __version__
+from holdfast.tasks.forecast.short import listed
 
 
 def model_card(config: dict[str, Any], scores: str = "") -> str:
@@ -30,6 +31,7 @@ Forecasts the next {recipe["horizon"]} values of a series, {data["frequency"]} a
 |---|---|
 | table | {data["name"]} |
 | series, rows | {data["series"]}, {data["rows"]} |
+| series too short to train, left out | {_left_out(data["left_out"])} |
 | from, to | {data["first"]}, {data["last"]} |
 | frequency | {data["frequency"]} |
 | rows without a target (filled from the past, not learned) | {data["missing"]} |
@@ -54,7 +56,8 @@ chose the epoch, so it flatters).
 
 ## Intended use and limits
 
-- For series of the ids above, with the same frequency and meaning; other ids are refused.
+- For series with the same frequency and meaning; one that training did not know is scaled by its
+  own rows.
 - Point forecasts only: nothing here says how uncertain they are.
 - Rhythms longer than the longest season, holidays and new kinds of events are unknown to the model.
 - Levels far from those in training are followed only through the last values.
@@ -71,6 +74,11 @@ def _chosen(config: dict[str, Any]) -> str:
     if not chosen["changes"]:
         return ""
     return f"Chosen: {chosen['reason']}.\n\n{chosen['table']}\n\n"
+
+
+def _left_out(ids: list[str]) -> str:
+    """How many, and which of them first."""
+    return f"{len(ids)}: {listed(tuple(ids))}" if ids else "none"
 
 
 def _listed(values: Any) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 from torch import nn
 
 from holdfast.data.covariates import Schema
+from holdfast.data.folder import is_folder, read_folder
 from holdfast.data.frequency import Frequency, show
 from holdfast.data.optional import require
 from holdfast.data.panel import Panel, Series, read_panel
 from holdfast.data.scaling import Scaling
-from holdfast.data.tables import TARGET, TIME, Columns
+from holdfast.data.tables import TARGET, TIME
 from holdfast.data.windows import Recipe, Windows, make_windows
 from holdfast.errors import DataError, ModelError
 from holdfast.tasks.checkpoint import Progress
@@ -30,8 +31,11 @@ from holdfast.tasks.forecast.intervals import HeldOut, conform, measure, without
 from holdfast.tasks.forecast.origins import origins_to_score
 from holdfast.tasks.forecast.rolled import Rolled
 from holdfast.tasks.forecast.samples import sample
-from holdfast.tasks.forecast.settings import check_settings
+from holdfast.tasks.forecast.settings import check_settings, columns_of
+from holdfast.tasks.forecast.shards import predict_shards
+from holdfast.tasks.forecast.short import only, warn_of_few_rows
 from holdfast.tasks.forecast.stream import Stream
+from holdfast.tasks.forecast.team import Team
 from holdfast.tasks.forecast.transfer import as_model
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
 
@@ -73,8 +77,8 @@ class Forecaster(BaseEstimator):
     its own seed, are trained and their forecasts averaged. `seed` alone decides every random
     number; the global generators stay as they are.
 
-    Fitted attributes: `recipe_`, `frequency_`, `schema_`, `scaling_`, `net_`, `history_` (losses
-    by epoch).
+    Fitted attributes: `recipe_`, `frequency_`, `schema_`, `scaling_`, `left_out_` (ids of series
+    too short to train), `net_`, `history_` (losses by epoch).
     """
 
     def __init__(
@@ -172,15 +176,16 @@ class Forecaster(BaseEstimator):
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         report: Callable[[Progress], None] | None = None,
+        team: Team | None = None,
     ) -> Forecaster:
-        """Train on a table (path, pandas or polars frame, or a `Panel`) and return self.
+        """Train on a table (path, frame, folder of Parquet files, or a `Panel`) and return self.
 
         `static` is a table with one row for each id, where the static columns do not stand in X.
         `start` is an earlier `Forecaster` of the same shape, or its folder: training goes on from
         its weights and keeps its windows, which helps where there are few rows. With `checkpoint`,
         every epoch is written to that file; with `resume`, training goes on from it (from the start
         when it is not there) to the same result as without the interruption. `report` is called
-        after every epoch with the `Progress`.
+        after every epoch with the `Progress`. A `team` of processes shares every batch.
 
         Raises `DataError` for tables that cannot be used, `ModelError` for a checkpoint that does
         not fit or a full disk.
@@ -196,9 +201,10 @@ class Forecaster(BaseEstimator):
             choice = choose(self, panel, self.budget)
             self.chosen_ = choice.as_json()
             trained = clone(self).set_params(**choice.changes)
-        fitted = fit_networks(trained, panel, Run(begin, file, resume, report))
-        self._take(replace(whole, schema=panel.schema), fitted)
-        self.held_out_ = measure(self, whole, panel, self._windows)
+        fitted = fit_networks(trained, panel, Run(begin, file, resume, report, team))
+        whole = only(replace(whole, schema=panel.schema), fitted.left_out)
+        self._take(whole, fitted)
+        self.held_out_ = measure(self, whole, fitted.panel, self._windows)
         return self
 
     def predict(
@@ -216,10 +222,13 @@ class Forecaster(BaseEstimator):
         know is scaled by its own rows. `future` is a table of the future covariates after the end
         of each series; rows of X without a target serve as well. `levels` (in percent) add
         ``forecast-lo-80`` and ``forecast-hi-80``, `quantiles` add ``forecast-q10``. The frame is of
-        the kind that was given (polars for a file). Costs one forward pass.
+        the kind that was given (polars for a file or folder). Costs one forward pass.
 
-        Raises `DataError` for series that are too short, and unknown futures.
+        Raises `DataError` for unknown futures, warns of series with fewer rows than the window.
         """
+        if is_folder(X) and hasattr(self, "nets_") and not self.net_.joint:
+            shards = predict_shards(self, X, static, future, levels=levels, quantiles=quantiles)
+            return require("polars").concat(list(shards))
         recent = self.recent(self.known(X, static=static, future=future))
         windows = self._windows(recent)
         shares = shares_of(levels, quantiles)
@@ -298,6 +307,7 @@ class Forecaster(BaseEstimator):
 
     def recent(self, panel: Panel) -> Panel:
         """The rows that forecasts after the end of a panel need; refuses unknown futures."""
+        warn_of_few_rows(panel, self.recipe_)
         history = self.recipe_.history
         found = panel.map(lambda series: series[max(0, len(series) - history) :])
         self._check_future(found)
@@ -307,12 +317,9 @@ class Forecaster(BaseEstimator):
         """The table as a checked `Panel`, by this forecaster's column names."""
         if isinstance(X, Panel):
             return X
-        names = ("past", "future", "static", "categorical", "text")
-        named = {name: tuple(getattr(self, name)) for name in names}
-        columns = Columns(self.id_column, self.time_column, self.target_column, **named)
-        return read_panel(
-            X, columns, missing=self.missing, static=static, future=future, frequency=known
-        )
+        reader = read_folder if is_folder(X) else read_panel
+        beside = {"static": static, "future": future, "frequency": known}
+        return reader(X, columns_of(vars(self)), missing=self.missing, **beside)
 
     def known(self, X: Any, *, static: Any = None, future: Any = None) -> Panel:
         """The table as a `Panel` whose frequency is that of training."""
@@ -363,6 +370,7 @@ class Forecaster(BaseEstimator):
             model.scaling_ = Scaling.from_json(config["scaling"])
             model.calendar_ = int(config["calendar"])
             model.ends_, model.data_ = config["ends"], config["data"]
+            model.left_out_ = tuple(model.data_["left_out"])
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
             model.members_, model.chosen_ = config["members"], config["chosen"]
             held = config.get("held_out")
@@ -389,6 +397,7 @@ class Forecaster(BaseEstimator):
         return make_windows(panel, self.scaling_, self.recipe_, self.schema_, known)
 
     def _take(self, panel: Panel, fitted: Fitted) -> None:
+        self.left_out_ = fitted.left_out
         self.recipe_, self.frequency_ = fitted.recipe, panel.frequency
         self.scaling_, self.schema_ = fitted.scaling, panel.schema
         self.nets_, self.calendar_ = fitted.nets, fitted.calendar
@@ -407,6 +416,7 @@ class Forecaster(BaseEstimator):
             "first": show(min(series.times[0] for series in panel.series)),
             "last": show(max(series.times[-1] for series in panel.series)),
             "frequency": str(panel.frequency),
+            "left_out": list(self.left_out_),
         }
 
     def _check_future(self, panel: Panel) -> None:

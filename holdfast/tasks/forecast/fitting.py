@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
 from holdfast.data.panel import Panel
 from holdfast.data.scaling import Scaling, fit_scales
 from holdfast.data.windows import Recipe, Windows, make_windows
 from holdfast.tasks.checkpoint import Progress, load_progress
-from holdfast.tasks.forecast.nets import ForecastNet, Shape, make_net
+from holdfast.tasks.forecast.nets import NETS, ForecastNet, Shape, make_net
 from holdfast.tasks.forecast.origins import training_origins
 from holdfast.tasks.forecast.recipe import choose_recipe, held_out
 from holdfast.tasks.forecast.settings import FREE_TO_CHANGE, head_of, plan_of
+from holdfast.tasks.forecast.short import without_short
+from holdfast.tasks.forecast.team import Team
 from holdfast.tasks.forecast.training import (
     Trainer,
     own_random_numbers,
@@ -33,8 +36,13 @@ STRIDE = 1_000_003
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training leaves: the shape of the windows, the scales, the networks, their losses."""
+    """What training leaves: the shape of the windows, the scales, the networks, their losses.
 
+    `panel` holds the series that trained, `left_out` the ids of those too short to.
+    """
+
+    panel: Panel
+    left_out: tuple[str, ...]
     recipe: Recipe
     scaling: Scaling
     calendar: int
@@ -50,7 +58,7 @@ class Run:
     checkpoint: Path | None = None
     resume: bool = False
     report: Callable[[Progress], None] | None = None
-    gather: Callable[[nn.Module], None] | None = None
+    team: Team | None = None
 
 
 def fit_networks(model: Forecaster, panel: Panel, run: Run) -> Fitted:
@@ -58,6 +66,9 @@ def fit_networks(model: Forecaster, panel: Panel, run: Run) -> Fitted:
     if run.start is not None:
         check_start(run.start, model, panel)
     recipe = choose_recipe(model, panel) if run.start is None else run.start.recipe_
+    rows = np.array(list(training_rows(model, panel).values()))
+    joint = NETS[model.model].joint
+    panel, left_out = without_short(panel, rows, recipe, joint)
     counts = training_rows(model, panel)
     scaling = fit_scales(panel, counts, model.scaling)
     known = {series.id: place for place, series in enumerate(panel.series)}
@@ -67,7 +78,7 @@ def fit_networks(model: Forecaster, panel: Panel, run: Run) -> Fitted:
         net, progress = _fit_member(model, panel, windows, list(counts.values()), run, member)
         nets.append(net)
         progresses.append(progress)
-    return Fitted(recipe, scaling, windows.calendar.shape[1], nets, progresses)
+    return Fitted(panel, left_out, recipe, scaling, windows.calendar.shape[1], nets, progresses)
 
 
 def training_rows(model: Forecaster, panel: Panel) -> dict[str, int]:
@@ -100,7 +111,7 @@ def _fit_member(
         take_over(theirs, net)
     data = training_origins(model, net, windows, counts)
     plan = replace(plan_of(settings), seed=model.seed + STRIDE * member)
-    trained = Trainer(net, data, plan, progress, run.gather).run(file, run.report)
+    trained = Trainer(net, data, plan, progress, run.team).run(file, run.report)
     return trained.cpu(), progress
 
 

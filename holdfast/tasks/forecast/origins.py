@@ -11,6 +11,7 @@ from holdfast.data.panel import Panel, Series
 from holdfast.data.windows import Windows
 from holdfast.errors import DataError
 from holdfast.tasks.forecast.nets import ForecastNet
+from holdfast.tasks.forecast.short import first_and_last
 from holdfast.tasks.forecast.training import Origins
 
 SPAN = 24
@@ -21,28 +22,26 @@ def training_origins(
 ) -> tuple[Origins, Origins]:
     """The origins of training and of the tail that early stopping watches.
 
-    `counts` is how many rows of each series train. A series that is shorter than a whole window
-    takes part with windows that begin before it; one without a single target is left out.
+    `counts` is how many rows of each series train.
     """
-    H, history = settings.horizon, windows.recipe.history
-    trained = np.array(counts)
-    last = trained - 1 - H
-    short = np.maximum(windows.recipe.window // 2, last // 2)
-    first = np.minimum(history - 1, short) if not net.joint else np.minimum(history - 1, last)
-    first = np.where(last >= history - 1, history - 1, first)
-    usable = np.flatnonzero((last >= first) & (first >= 1))
+    H, trained = settings.horizon, np.array(counts)
+    first, last = first_and_last(trained, windows.recipe, net.joint)
+    usable = np.flatnonzero(last >= first)
     tail_first = np.maximum(first, trained - 1)[usable]
     tail_last = (windows.lengths - 1 - H)[usable]
     watched = tail_last >= tail_first
-    rooms = np.concatenate([(last - first + 1)[usable], (tail_last - tail_first + 1)[watched]])
-    span = int(min(SPAN, rooms.min())) if net.spans else 1
+    rooms, tails = (last - first + 1)[usable], (tail_last - tail_first + 1)[watched]
+    # Training hides the origins before the first row; early stopping watches new rows alone.
+    span = int(min(SPAN, rooms.min() if net.joint else np.median(rooms))) if net.spans else 1
+    tail_span = int(min(SPAN, tails.min(initial=SPAN))) if net.spans else 1
     most = settings.epoch_steps * settings.batch_size
-    shared = {"windows": windows, "span": span, "seed": settings.seed, "joint": net.joint}
+    shared = {"windows": windows, "seed": settings.seed, "joint": net.joint}
     return (
         Origins(
             series=usable,
             first=first[usable],
             last=last[usable],
+            span=span,
             shuffled=True,
             most=most,
             **shared,
@@ -51,6 +50,7 @@ def training_origins(
             series=usable[watched],
             first=tail_first[watched],
             last=tail_last[watched],
+            span=tail_span,
             shuffled=False,
             most=most,
             **shared,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from holdfast.data.scaling import KINDS
+from holdfast.data.tables import Columns
 from holdfast.errors import DataError, did_you_mean
-from holdfast.tasks.forecast.augment import CHANGES
 from holdfast.tasks.forecast.heads import Head, make_head
 from holdfast.tasks.forecast.nets import NETS
 from holdfast.tasks.forecast.training import SCHEDULES, Plan
@@ -24,6 +25,7 @@ COUNTS = (
     "members",
 )
 INTERVALS = (None, "conformal")
+ROLES_AND_KINDS = ("past", "future", "static", "categorical", "text")
 # What may differ between a run and its continuation, and what says where the table stands.
 FREE_TO_CHANGE = ("max_epochs", "patience", "device")
 
@@ -62,15 +64,7 @@ def check_settings(settings: dict[str, Any]) -> None:
         raise DataError(f"budget={settings['budget']!r}; expected seconds above 0")
     if settings["seed"] < 0:
         raise DataError(f"seed={settings['seed']!r}; expected a whole number from 0 on")
-    named = (*settings["past"], *settings["future"], *settings["static"])
-    for name in (*settings["categorical"], *settings["text"]):
-        if name not in named:
-            raise DataError(
-                f"{name!r} is named in `categorical` or `text`, but in none of `past`, `future` "
-                "and `static`; name it there too"
-            )
-    if len(set(named)) < len(named):
-        raise DataError("a column is named twice in `past`, `future` and `static`; name it once")
+    columns_of(settings).check()
     for name in settings["augment"]:
         if name not in CHANGES:
             raise DataError(
@@ -87,6 +81,13 @@ def check_settings(settings: dict[str, Any]) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"device={settings['device']!r} cannot be used here: {reason}") from error
+
+
+def columns_of(settings: Mapping[str, Any]) -> Columns:
+    """What the columns of tables are called."""
+    names = {name: tuple(settings[name]) for name in ROLES_AND_KINDS}
+    id, time, target = (settings[f"{name}_column"] for name in ("id", "time", "target"))
+    return Columns(id, time, target, **names)
 
 
 def head_of(settings: dict[str, Any]) -> Head:

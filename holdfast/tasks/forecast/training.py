@@ -17,6 +17,7 @@ from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress, save_progress
 from holdfast.tasks.forecast.augment import augmented
 from holdfast.tasks.forecast.nets import ForecastNet
+from holdfast.tasks.forecast.team import Team
 
 
 @dataclass
@@ -44,15 +45,16 @@ class Origins(torch.utils.data.Dataset):
         generator = np.random.default_rng([self.seed, self.epoch])
         if self.joint:
             return self._joint_blocks(generator)
-        earliest = self.first + self.span - 1
+        # A series with fewer origins than a block has one block, which begins before its first.
+        earliest = np.minimum(self.first + self.span - 1, self.last)
         room = np.minimum(self.span, self.last - earliest + 1)
         offset = generator.integers(room) if self.shuffled else np.zeros_like(room)
-        counts = (self.last - earliest - offset) // self.span + 1
-        owner = np.repeat(np.arange(len(counts)), counts)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        ends = np.cumsum((self.last - earliest - offset) // self.span + 1)
+        chosen = self._chosen(int(ends[-1]) if len(ends) else 0, generator)
+        owner = np.searchsorted(ends, chosen, side="right")
+        within = chosen - np.concatenate([[0], ends])[owner]
         rows = (earliest + offset)[owner] + within * self.span
-        blocks = np.stack([self.series[owner], rows], axis=1)
-        return blocks[self._chosen(len(blocks), generator)]
+        return np.stack([self.series[owner], rows], axis=1)
 
     def _chosen(self, count: int, generator: np.random.Generator) -> np.ndarray:
         """Which of `count` blocks an epoch has: a shuffled part, or one spread evenly."""
@@ -79,19 +81,23 @@ class Origins(torch.utils.data.Dataset):
 
 
 class Batches:
-    """Iterate over the blocks of an `Origins`, `batch_size` at a time, by indexing: no loader."""
+    """Iterate over the blocks of an `Origins`, `batch_size` at a time, by indexing: no loader.
 
-    def __init__(self, dataset: Origins, batch_size: int) -> None:
+    A process of a team gets its share of each; None where that is empty.
+    """
+
+    def __init__(self, dataset: Origins, batch_size: int, team: Team | None = None) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
+        self.team = team or Team()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | None]:
         blocks, span = self.dataset.blocks(), self.dataset.span
-        size = self.batch_size
-        if self.dataset.joint:
-            size *= len(self.dataset.series)
+        joint = len(self.dataset.series) if self.dataset.joint else 1
+        size = self.batch_size * joint
         for start in range(0, len(blocks), size):
-            yield self.dataset.windows.batch(blocks[start : start + size], span)
+            mine = self.team.share(blocks[start : start + size], joint)
+            yield self.dataset.windows.batch(mine, span) if len(mine) else None
 
 
 # A held-out error of so many standard deviations is no forecast any more.
@@ -152,8 +158,8 @@ class Average:
 class Trainer:
     """Trains a network on windows, epoch by epoch, from where its `Progress` stands.
 
-    `gather` is called with the network after every backward pass: where several processes train
-    one network, it makes their gradients the same.
+    Where a `team` of processes trains one network, each takes its share of every batch, gradients
+    are those of all, and the first one writes and reports.
     """
 
     def __init__(
@@ -162,13 +168,13 @@ class Trainer:
         data: tuple[Origins, Origins],
         plan: Plan,
         progress: Progress,
-        gather: Callable[[nn.Module], None] | None = None,
+        team: Team | None = None,
     ) -> None:
         self.net = net.to(plan.device)
         self.training, self.held_out = data
         self.plan = plan
         self.progress = progress
-        self.gather = gather
+        self.team = team or Team()
         self.parameters = [p for p in net.parameters() if p.requires_grad]
         kind = torch.optim.AdamW if plan.weight_decay else torch.optim.Adam
         self.optimizer = kind(
@@ -189,12 +195,12 @@ class Trainer:
         with own_random_numbers():
             while progress.epochs < plan.max_epochs and not self._done():
                 # An epoch's random numbers depend on the seed and its number alone.
-                seed_everything_of_ours(plan.seed, 1 + progress.epochs)
+                seed_everything_of_ours(plan.seed, 1 + progress.epochs, self.team.rank)
                 losses = {"train_loss": self._train(), "valid_loss": self._validate()}
                 self._note(losses)
-                if checkpoint is not None:
+                if checkpoint is not None and not self.team.rank:
                     self._save(checkpoint)
-                if report is not None:
+                if report is not None and not self.team.rank:
                     report(progress)
         self.net.load_state_dict(progress.best, strict=False)
         return self.net.eval()
@@ -213,14 +219,17 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.plan.rate(self.progress.epochs + count / steps)
             self.optimizer.zero_grad()
-            loss = self.net.loss(augmented(batch, self.plan.augment))
-            loss.backward()
-            if self.gather is not None:
-                self.gather(self.net)
+            loss, weight = 0.0, 0.0
+            if batch is not None:
+                changed = augmented(batch, self.plan.augment)
+                own = self.net.loss(changed)
+                own.backward()
+                loss, weight = own.item(), float(changed.weight.sum())
+            self.team.gather(self.net, weight)
             torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.gradient_clip)
             self.optimizer.step()
             self.average.update(self.progress.epochs)
-            total += loss.item()
+            total += loss
             count += 1
         return total / max(1, count)
 
@@ -230,14 +239,20 @@ class Trainer:
         total, weight = 0.0, 0.0
         with self.average.within(self.net), torch.no_grad():
             for batch in self._batches(self.held_out):
+                if batch is None:
+                    continue
                 size = float(batch.weight.sum())
                 total += float(self.net.loss(batch)) * size
                 weight += size
+        total, weight = self.team.total(total, weight)
         return total / weight if weight else 0.0
 
-    def _batches(self, origins: Origins) -> Iterator[Batch]:
-        for batch in Batches(origins, self.plan.batch_size):
-            yield batch if self.plan.device == "cpu" else batch.to(self.plan.device)
+    def _batches(self, origins: Origins) -> Iterator[Batch | None]:
+        for batch in Batches(origins, self.plan.batch_size, self.team):
+            if batch is None or self.plan.device == "cpu":
+                yield batch
+            else:
+                yield batch.to(self.plan.device)
 
     def _note(self, losses: dict[str, float]) -> None:
         """Note the losses and keep the best weights."""
@@ -282,7 +297,9 @@ def own_random_numbers() -> Iterator[None]:
         yield
 
 
-def seed_everything_of_ours(seed: int, part: int) -> None:
+def seed_everything_of_ours(seed: int, part: int, rank: int = 0) -> None:
     """Seed the CPU generator for one part of the work; only inside `own_random_numbers`."""
-    state = np.random.SeedSequence([seed, part]).generate_state(1, np.uint64)
+    state = np.random.SeedSequence([seed, part, rank] if rank else [seed, part]).generate_state(
+        1, np.uint64
+    )
     torch.default_generator.manual_seed(int(state[0] >> np.uint64(1)))
