@@ -64,12 +64,9 @@ def read_folder(
 
     Raises `DataError` as `read_panel`, naming the file and its row.
     """
-    columns = columns or Columns()
-    source = _Folder(Path(path), columns, rows or GROUP_ROWS)
-    held = _Held(columns)
-    for panel in source.panels(missing, static, future, frequency, report):
-        held.add(panel)
-    return held.panel(str(path))
+    folder = Folder(Path(path), columns or Columns(), rows or GROUP_ROWS)
+    options = folder.options(missing, static, future, frequency)
+    return hold(folder, folder.panels(options, report))
 
 
 def read_shards(
@@ -84,8 +81,8 @@ def read_shards(
     report: Callable[[Reading], None] | None = None,
 ) -> Iterator[Panel]:
     """The same series as `read_folder`, group by group, each a `Panel` in memory."""
-    source = _Folder(Path(path), columns or Columns(), rows or GROUP_ROWS)
-    return source.panels(missing, static, future, frequency, report)
+    folder = Folder(Path(path), columns or Columns(), rows or GROUP_ROWS)
+    return folder.panels(folder.options(missing, static, future, frequency), report)
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class _File:
         return frame.with_columns(**{name: pl.lit(text) for name, text in self.given.items()})
 
 
-class _Folder:
+class Folder:
     """A folder of files, the ids in it, and groups of these."""
 
     def __init__(self, path: Path, columns: Columns, rows: int) -> None:
@@ -212,42 +209,50 @@ class _Folder:
         there = frame.collect_schema().names()
         return frame.select([name for name in wanted if name in there] + [ROW])
 
+    def frequency(self) -> Frequency:
+        """That of the series with the most rows."""
+        longest = max(self.ids, key=lambda id: self.counts[id])
+        alone = {"past": (), "future": (), "static": (), "categorical": (), "text": ()}
+        columns = replace(self.columns, **alone)
+        return read_panel(self.part([longest]), columns, missing="fill").frequency
+
+    def group(self, ids: Sequence[str], **options: Any) -> Panel:
+        """A group of series as a panel in memory; `options` are those of `read_panel`."""
+        return read_panel(self.part(ids), self.columns, by_id=True, **options)
+
+    def options(
+        self, missing: str, static: Any, future: Any, frequency: Frequency | None
+    ) -> dict[str, Any]:
+        """The options of every `group`: tables are read once, all groups have one frequency."""
+        known = {"frequency": frequency or self.frequency()}
+        if frequency is None:
+            known["like"] = "others are"
+        beside, after = read_static(static, self.columns), read_future(future, self.columns)
+        return {"missing": missing, "static": beside, "future": after, **known}
+
     def panels(
         self,
-        missing: str,
-        static: Any,
-        future: Any,
-        frequency: Frequency | None,
+        options: dict[str, Any],
         report: Callable[[Reading], None] | None,
+        read: Callable[[dict[str, Any]], Iterator[Panel]] | None = None,
     ) -> Iterator[Panel]:
-        """Each group as a panel in memory, all with one frequency."""
-        columns = self.columns
-        beside, after = read_static(static, columns), read_future(future, columns)
-        like = "the model was trained on"
-        if frequency is None:
-            longest = max(self.ids, key=lambda id: self.counts[id])
-            like = f"series {longest!r} is"
-            frequency = read_panel(
-                self.part([longest]),
-                replace(columns, past=(), future=(), static=(), categorical=(), text=()),
-                missing="fill",
-            ).frequency
+        """Each group as a panel in memory; `read` reads them elsewhere, in order."""
         total, rows, series = sum(self.counts.values()), 0, 0
-        for ids in self.groups:
-            yield read_panel(
-                self.part(ids),
-                columns,
-                missing=missing,
-                static=beside,
-                future=after,
-                frequency=frequency,
-                like=like,
-                by_id=True,
-            )
+        panels = (self.group(ids, **options) for ids in self.groups)
+        for ids, panel in zip(self.groups, read(options) if read else panels, strict=True):
+            yield panel
             rows += sum(self.counts[id] for id in ids)
             series += len(ids)
             if report is not None:
                 report(Reading(rows, total, series, len(self.ids)))
+
+
+def hold(folder: Folder, panels: Iterator[Panel]) -> Panel:
+    """The panels of a folder as one, on disk."""
+    held = Held(folder.columns)
+    for panel in panels:
+        held.add(panel)
+    return held.panel(str(folder.path))
 
 
 def _given(path: Path) -> dict[str, str]:
@@ -275,7 +280,7 @@ class StoredSeries(Sequence[Series]):
         return Series(id=self.ids[at], future=future, static=static, **part)
 
 
-class _Held:
+class Held:
     """Panels, one after the other, on disk."""
 
     def __init__(self, columns: Columns) -> None:

@@ -159,7 +159,7 @@ class Trainer:
     """Trains a network on windows, epoch by epoch, from where its `Progress` stands.
 
     Where a `team` of processes trains one network, each takes its share of every batch, gradients
-    are those of all, and the first one writes and reports.
+    are those of all, and the first one writes the checkpoint.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Trainer:
                 self._note(losses)
                 if checkpoint is not None and not self.team.rank:
                     self._save(checkpoint)
-                if report is not None and not self.team.rank:
+                if report is not None:
                     report(progress)
         self.net.load_state_dict(progress.best, strict=False)
         return self.net.eval()

@@ -1,0 +1,129 @@
+"""Training on a Ray cluster: the same scores as here, also when a worker dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from holdfast.tasks import Forecaster
+from holdfast.tasks.forecast import on_ray
+from holdfast.tasks.forecast.shards import write_forecasts
+from tests.helpers import assert_same
+from tests.tasks.small import several
+
+SETTINGS = {
+    "horizon": 7,
+    "window": 14,
+    "hidden_size": 4,
+    "max_epochs": 40,
+    "patience": 40,
+    "epoch_steps": 10,
+    "dropout": 0.0,
+}
+
+
+def below(root: int) -> list[int]:
+    """A process and all that it started, and these started."""
+    children: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = int(Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(name))
+    found = [root]
+    for process in found:
+        found += children.get(process, [])
+    return found
+
+
+def listening(processes: list[int]) -> set[str]:
+    """The addresses on which processes listen."""
+    sockets = set()
+    for process in processes:
+        try:
+            links = [
+                os.readlink(f"/proc/{process}/fd/{n}") for n in os.listdir(f"/proc/{process}/fd")
+            ]
+        except OSError:
+            continue
+        sockets |= {link[8:-1] for link in links if link.startswith("socket:")}
+    found = set()
+    for table, width in (("tcp", 8), ("tcp6", 32)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[9] in sockets and fields[3] == "0A":
+                last = fields[1].partition(":")[0][width - 8 :]
+                found.add(socket.inet_ntoa(struct.pack("<I", int(last, 16))))
+    return found
+
+
+def kill_one(file: Path, ended: threading.Event, seen: dict[str, object]) -> None:
+    """Kill one training worker of this process once an epoch is written."""
+    while not file.exists():
+        if ended.wait(0.01):
+            return
+    mine = below(os.getpid())
+    seen["addresses"] = listening(mine)
+    for process in mine:
+        try:
+            name = Path(f"/proc/{process}/cmdline").read_text()
+        except OSError:
+            continue
+        if name.startswith("ray::") and "TrainWorker" in name:
+            os.kill(process, signal.SIGKILL)
+            seen["killed"] = process
+            return
+
+
+def folder_of(path: Path) -> Path:
+    """Six series in three files."""
+    table = several(tuple("abcdef"), rows=110)
+    table = table.with_columns(y=pl.col("y") / pl.col("y").mean().over("unique_id"))
+    path.mkdir()
+    for part in range(3):
+        table[part::3].write_parquet(path / f"{part}.parquet")
+    return path
+
+
+# Ray warns of its own plans and leaves sockets to its end; neither is ours.
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_killed_worker_changes_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "GROUP_ROWS", 250)
+    folder, file = folder_of(tmp_path / "table"), tmp_path / "progress"
+    local = Forecaster(**SETTINGS).fit(folder)
+    ended, seen = threading.Event(), {}
+    killer = threading.Thread(target=kill_one, args=(file, ended, seen))
+    with on_ray.cluster(2):
+        killer.start()
+        try:
+            far = on_ray.fit_on_ray(Forecaster(**SETTINGS), folder, checkpoint=file)
+        finally:
+            ended.set()
+            killer.join()
+        on_ray.predict_on_ray(far, folder, tmp_path / "far.csv")
+    assert "killed" in seen
+    assert seen["addresses"] == {"127.0.0.1"}
+    assert len(far.history_) == len(local.history_)
+    losses = [[row["valid_loss"] for row in model.history_] for model in (local, far)]
+    assert np.abs(np.subtract(*losses)).max() < 0.01 * min(losses[0])
+    write_forecasts(far, folder, tmp_path / "here.csv")
+    tables = [pl.read_csv(tmp_path / name) for name in ("here.csv", "far.csv")]
+    assert tables[0][:, :2].equals(tables[1][:, :2])
+    assert_same(*(table["forecast"].to_numpy().copy() for table in tables))
+
+
+def test_nothing_imports_ray_unasked() -> None:
+    code = "import sys, holdfast.tasks.forecast.on_ray; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
