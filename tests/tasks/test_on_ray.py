@@ -102,7 +102,6 @@ def folder_of(path: Path) -> Path:
 def test_a_killed_worker_changes_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "GROUP_ROWS", 250)
     # A busy machine takes its time to start a cluster.
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "240")
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
     folder, file = folder_of(tmp_path / "table"), tmp_path / "progress"
     local = Forecaster(**SETTINGS).fit(folder)

@@ -10,6 +10,7 @@ import torch
 from holdfast.data.scaling import KINDS
 from holdfast.data.tables import Columns
 from holdfast.errors import DataError, did_you_mean
+from holdfast.tasks.forecast.augment import CHANGES
 from holdfast.tasks.forecast.heads import Head, make_head
 from holdfast.tasks.forecast.nets import NETS
 from holdfast.tasks.forecast.training import SCHEDULES, Plan
