@@ -202,9 +202,9 @@ class Forecaster(BaseEstimator):
             self.chosen_ = choice.as_json()
             trained = clone(self).set_params(**choice.changes)
         fitted = fit_networks(trained, panel, Run(begin, file, resume, report, team))
-        kept = fitted.panel if panel is whole else only(whole, fitted.panel)
-        self._take(fitted, kept)
-        self.held_out_ = measure(self, kept, fitted.panel, self._windows)
+        whole = only(replace(whole, schema=panel.schema), fitted.left_out)
+        self._take(whole, fitted)
+        self.held_out_ = measure(self, whole, fitted.panel, self._windows)
         return self
 
     def predict(
@@ -226,7 +226,7 @@ class Forecaster(BaseEstimator):
 
         Raises `DataError` for unknown futures, warns of series with fewer rows than the window.
         """
-        if is_folder(X) and not self.net_.joint:
+        if is_folder(X) and hasattr(self, "nets_") and not self.net_.joint:
             shards = predict_shards(self, X, static, future, levels=levels, quantiles=quantiles)
             return require("polars").concat(list(shards))
         recent = self.recent(self.known(X, static=static, future=future))
@@ -307,8 +307,8 @@ class Forecaster(BaseEstimator):
 
     def recent(self, panel: Panel) -> Panel:
         """The rows that forecasts after the end of a panel need; refuses unknown futures."""
-        history = self.recipe_.history
         warn_of_few_rows(panel, self.recipe_)
+        history = self.recipe_.history
         found = panel.map(lambda series: series[max(0, len(series) - history) :])
         self._check_future(found)
         return found
@@ -396,11 +396,10 @@ class Forecaster(BaseEstimator):
         known = {id: place for place, id in enumerate(self.ends_)}
         return make_windows(panel, self.scaling_, self.recipe_, self.schema_, known)
 
-    def _take(self, fitted: Fitted, panel: Panel) -> None:
-        """Keep what training leaves, and of `panel` where it ends and what it is like."""
-        self.recipe_, self.frequency_ = fitted.recipe, panel.frequency
-        self.scaling_, self.schema_ = fitted.scaling, fitted.panel.schema
+    def _take(self, panel: Panel, fitted: Fitted) -> None:
         self.left_out_ = fitted.left_out
+        self.recipe_, self.frequency_ = fitted.recipe, panel.frequency
+        self.scaling_, self.schema_ = fitted.scaling, panel.schema
         self.nets_, self.calendar_ = fitted.nets, fitted.calendar
         first = fitted.progress[0]
         self.history_, self.best_epoch_ = first.history, first.best_epoch

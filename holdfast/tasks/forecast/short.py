@@ -52,15 +52,15 @@ def without_short(
         ShortHistoryWarning,
         stacklevel=2,
     )
-    kept = tuple(panel.series[place] for place in np.flatnonzero(usable).tolist())
-    return replace(panel, series=kept), left
+    return only(panel, left), left
 
 
-def only(panel: Panel, like: Panel) -> Panel:
-    """The series of `panel` that `like` has, with the covariates as `like` knows them."""
-    ids = {series.id for series in like.series}
-    kept = tuple(series for series in panel.series if series.id in ids)
-    return replace(panel, series=kept, schema=like.schema)
+def only(panel: Panel, left: tuple[str, ...]) -> Panel:
+    """The panel without the series that are left out."""
+    if not left:
+        return panel
+    gone = set(left)
+    return replace(panel, series=tuple(one for one in panel.series if one.id not in gone))
 
 
 def warn_of_few_rows(panel: Panel, recipe: Recipe) -> None:
