@@ -187,7 +187,8 @@ def labelled() -> tuple[pl.DataFrame, Forecaster]:
         kind=pl.Series(["a", "b", "c"] * 120), note=pl.col("unique_id") + " big shop"
     )
     names = {"past": ("kind",), "static": ("note",), "categorical": ("kind",), "text": ("note",)}
-    return table, Forecaster(**{**SMALL, "epoch_steps": 20}, **names).fit(table)
+    settings: dict[str, Any] = {**SMALL, "epoch_steps": 20, **names}
+    return table, Forecaster(**settings).fit(table)
 
 
 def test_new_labels_texts_and_series_are_forecast(labelled: Any) -> None:

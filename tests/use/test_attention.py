@@ -78,9 +78,9 @@ def reference(attention: Attention, queries: Tensor, values: Tensor) -> tuple[Te
         weight = values.new_zeros(count)
         for s, one in zip(inside, found, strict=True):
             sigma = attention.width / 2
-            gauss = (
-                1.0 if attention.place is None else math.exp(-((s - place) ** 2) / (2 * sigma**2))
-            )
+            gauss = 1.0
+            if attention.place is not None and place is not None:
+                gauss = math.exp(-((s - place) ** 2) / (2 * sigma**2))
             weight[s] = one * gauss
         had = had + weight
         weights.append(weight)
