@@ -7,6 +7,7 @@ read, checked and written to temporary files, from which windows are drawn.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -250,9 +251,12 @@ class Folder:
 def hold(folder: Folder, panels: Iterator[Panel]) -> Panel:
     """The panels of a folder as one, on disk."""
     held = Held(folder.columns)
-    for panel in panels:
-        held.add(panel)
-    return held.panel(str(folder.path))
+    with contextlib.ExitStack() as stack:
+        for growing in held.growing.values():
+            stack.callback(growing.close)
+        for panel in panels:
+            held.add(panel)
+        return held.panel(str(folder.path))
 
 
 def _given(path: Path) -> dict[str, str]:

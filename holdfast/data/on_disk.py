@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from typing import Any
@@ -36,7 +37,7 @@ class Growing:
 
     def __init__(self, dtype: Any, width: int | None = None) -> None:
         self.dtype, self.width, self.rows = np.dtype(dtype), width, 0
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `finish`)
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
 
     def add(self, values: np.ndarray) -> None:
         """Add rows at the end."""
@@ -47,13 +48,21 @@ class Growing:
             raise full(error) from error
 
     def finish(self) -> np.ndarray:
-        """All rows, as an array in the file."""
+        """All rows, as an array in the file, which stays when this is closed."""
         shape = (self.rows,) if self.width is None else (self.rows, self.width)
-        with self.file:
-            if not int(np.prod(shape)):
-                return np.zeros(shape, self.dtype)
+        if not int(np.prod(shape)):
+            return np.zeros(shape, self.dtype)
+        try:
             self.file.flush()
-            return np.asarray(np.memmap(self.file, self.dtype, mode="r+", shape=shape))
+        except OSError as error:
+            raise full(error) from error
+        return np.asarray(np.memmap(self.file, self.dtype, mode="r+", shape=shape))
+
+    def close(self) -> None:
+        """Let go of the file; the system removes it with the last array in it."""
+        # What could not be written is told by `add`; closing would only try it again.
+        with contextlib.suppress(OSError):
+            self.file.close()
 
 
 def full(error: OSError) -> DataError:

@@ -123,10 +123,11 @@ def test_the_future_from_its_own_table_or_from_rows_without_a_target() -> None:
     ],
 )
 def test_columns_that_are_named_wrongly(columns: dict[str, Any], message: str) -> None:
+    named: dict[str, Any] = columns
     with pytest.raises(DataError, match=message):
         read_panel(daily(), Columns(**columns))
     with pytest.raises(DataError, match=message):
-        Forecaster(**columns).fit(daily())
+        Forecaster(**named).fit(daily())
 
 
 def test_errors_name_row_column_and_series() -> None:
@@ -186,9 +187,13 @@ def labelled() -> tuple[pl.DataFrame, Forecaster]:
     table = pl.concat(parts).with_columns(
         kind=pl.Series(["a", "b", "c"] * 120), note=pl.col("unique_id") + " big shop"
     )
-    names = {"past": ("kind",), "static": ("note",), "categorical": ("kind",), "text": ("note",)}
-    settings: dict[str, Any] = {**SMALL, "epoch_steps": 20, **names}
-    return table, Forecaster(**settings).fit(table)
+    names: dict[str, Any] = {
+        "past": ("kind",),
+        "static": ("note",),
+        "categorical": ("kind",),
+        "text": ("note",),
+    }
+    return table, Forecaster(**{**SMALL, "epoch_steps": 20}, **names).fit(table)
 
 
 def test_new_labels_texts_and_series_are_forecast(labelled: Any) -> None:

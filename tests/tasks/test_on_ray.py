@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ from holdfast.tasks.forecast.shards import write_forecasts
 from tests.helpers import assert_same
 from tests.tasks.small import several
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "horizon": 7,
     "window": 14,
     "hidden_size": 4,
@@ -100,12 +101,14 @@ def folder_of(path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_killed_worker_changes_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
     monkeypatch.setattr(on_ray, "GROUP_ROWS", 250)
     # A busy machine takes its time to start a cluster.
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
     folder, file = folder_of(tmp_path / "table"), tmp_path / "progress"
     local = Forecaster(**SETTINGS).fit(folder)
-    ended, seen = threading.Event(), {}
+    ended = threading.Event()
+    seen: dict[str, object] = {}
     killer = threading.Thread(target=kill_one, args=(file, ended, seen))
     with on_ray.cluster(2):
         killer.start()
@@ -118,13 +121,14 @@ def test_a_killed_worker_changes_no_score(tmp_path: Path, monkeypatch: pytest.Mo
     assert "killed" in seen
     assert seen["addresses"] == {"127.0.0.1"}
     assert len(far.history_) == len(local.history_)
-    losses = [[row["valid_loss"] for row in model.history_] for model in (local, far)]
-    assert np.abs(np.subtract(losses[0], losses[1])).max() < 0.01 * min(losses[0])
+    here = np.array([row["valid_loss"] for row in local.history_])
+    there = np.array([row["valid_loss"] for row in far.history_])
+    assert np.abs(here - there).max() < 0.01 * here.min()
     write_forecasts(far, folder, tmp_path / "here.csv")
     tables = [pl.read_csv(tmp_path / name) for name in ("here.csv", "far.csv")]
     assert tables[0][:, :2].equals(tables[1][:, :2])
-    here, there = (table["forecast"].to_numpy().astype(np.float32) for table in tables)
-    assert_same(here, there)
+    one, other = (table["forecast"].to_numpy().astype(np.float32) for table in tables)
+    assert_same(one, other)
 
 
 def test_nothing_imports_ray_unasked() -> None:
