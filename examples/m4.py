@@ -69,7 +69,7 @@ PARTS = {
         168 * HOUR,
         (9.161, 2.777),
         {
-            "direct": {"window": 26, "lags": (52,), "max_epochs": 20, "epoch_steps": 100},
+            "direct": {"window": 26, "lags": (52,), "max_epochs": 10, "epoch_steps": 100},
         },
     ),
 }

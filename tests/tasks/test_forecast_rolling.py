@@ -76,6 +76,22 @@ def test_one_call_of_training_equals_steps_of_forecasting(recipe: Recipe, anchor
         assert_same(step_by_step(net, batch), forced)
 
 
+@pytest.mark.parametrize(
+    ("name", "later"), [("future", 0), ("past", 1), ("observed", 1), ("y", 1)], ids=str
+)
+def test_each_step_reads_what_is_known_at_its_own_row(name: str, later: int) -> None:
+    """A change in row r shows from step r on where it is known beforehand, else one step later."""
+    net, batch = rolling(Gaussian()), batch_of()
+    row, first = batch.y.shape[1] - 3, batch.y.shape[1] - 5
+    values = getattr(batch, name).clone()
+    values[:, row] += 1
+    with torch.no_grad():
+        before, _ = net.forced(batch)
+        after, _ = net.forced(replace(batch, **{name: values}))
+    moved = (before != after).any(-1).any(0)
+    assert moved.tolist() == [step >= row - first + later for step in range(len(moved))]
+
+
 def test_training_counts_window_and_horizon_but_no_row_that_was_not_observed() -> None:
     net, batch = rolling(Gaussian()), batch_of()
     with torch.no_grad():
