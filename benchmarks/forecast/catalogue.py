@@ -1,0 +1,6 @@
+"""Imports every module of experiments, so that `EXPERIMENTS` holds them all."""
+
+from __future__ import annotations
+
+from benchmarks.forecast import contest as contest
+from benchmarks.forecast.registry import EXPERIMENTS as EXPERIMENTS
