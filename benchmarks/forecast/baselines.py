@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.forecast.scores import naive2_windows
 from benchmarks.forecast.task import QUANTILES, Forecast, Task, Track
 from holdfast.data.optional import require
-from holdfast.tasks.baselines import ets_setting
+from holdfast.tasks.forecast.baselines import ets_setting
 
 Rule = Callable[[Track, Task], np.ndarray]
 

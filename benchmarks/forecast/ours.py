@@ -5,51 +5,47 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
-
-from benchmarks.forecast.task import Forecast, Task
+from benchmarks.forecast.task import QUANTILES, Forecast, Task
 from holdfast.tasks import Forecaster
 
 SETTINGS: dict[str, dict[str, Any]] = {}
-"""What differs from the defaults of `Forecaster`, by the task's name."""
+"""What differs from the defaults of `Forecaster`, by the task's name or the part before a dash."""
 
-ETT = {"lags": (), "dropout": 0.3}
-
-QUICK = {"hidden_size": 8, "max_epochs": 1}
+QUICK = {"hidden_size": 8, "max_epochs": 1, "epoch_steps": 2}
 
 
 def settings(task: Task) -> dict[str, Any]:
-    """The settings for a task, beyond the defaults."""
-    chosen = dict(ETT) if task.name.startswith("ett") else {}
-    chosen |= SETTINGS.get(task.name, {})
+    """The settings for a task, beyond the defaults: what it scores decides what is trained for."""
+    chosen: dict[str, Any] = {}
+    if "CRPS" in task.metrics:
+        chosen |= {"output": "quantiles", "quantiles": QUANTILES}
+    elif "MSE" in task.metrics:
+        chosen |= {"loss": "mse"}
+    if task.covariates:
+        chosen["past"] = task.covariates
     if task.window is not None:
-        chosen["window"] = task.window
+        chosen |= {"window": task.window, "lags": ()}
+    for name in (task.name.partition("-")[0], task.name):
+        chosen |= SETTINGS.get(name, {})
     return chosen
 
 
 def run(task: Task, seed: int, quick: bool = False) -> Forecast:
     """Train on the past of a task, forecast from all its origins."""
-    chosen: dict[str, Any] = settings(task) | (QUICK if quick else {})
+    chosen = settings(task) | (QUICK if quick else {})
     past = task.past
-    shortest = int(past.groupby("unique_id", sort=False).size().min())
-    model = Forecaster(
-        task.horizon,
-        missing="fill",
-        covariates=task.covariates,
-        validation=task.valid / shortest,
-        seed=seed,
-        **chosen,
-    )
+    shortest = min(len(track.y) for track in task.tracks) - task.test
+    validation = task.valid / shortest
+    model = Forecaster(task.horizon, missing="fill", validation=validation, seed=seed, **chosen)
     start = time.perf_counter()
     model.fit(past)
     fitted = time.perf_counter()
-    rolled = model.roll(task.frame, last=task.test, step=task.step)
+    levels = QUANTILES if "quantiles" in chosen else ()
+    rolled = model.roll(task.frame, last=task.test, step=task.step, quantiles=levels)
     done = time.perf_counter()
-    words = ", ".join(f"{name} {value}" for name, value in chosen.items()) or "defaults"
-    return Forecast(
-        np.asarray(rolled.forecast), {}, fitted - start, done - fitted, f"{words}; {_epochs(model)}"
-    )
-
-
-def _epochs(model: Forecaster) -> str:
-    return f"epoch {model.best_epoch_} of {len(model.history_)} kept"
+    found = rolled.forecasts
+    spread = {q: found.quantiles[..., place] for place, q in enumerate(levels)}
+    words = {name: value for name, value in chosen.items() if name not in ("quantiles", "past")}
+    told = ", ".join(f"{name} {value}" for name, value in words.items()) or "defaults"
+    kept = f"epoch {model.best_epoch_} of {len(model.history_)} kept"
+    return Forecast(found.point, spread, fitted - start, done - fitted, f"{told}; {kept}")
