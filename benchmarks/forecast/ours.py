@@ -11,6 +11,9 @@ from holdfast.tasks import Forecaster
 SETTINGS: dict[str, dict[str, Any]] = {}
 """What differs from the defaults of `Forecaster`, by the task's name or the part before a dash."""
 
+UNTOLD = ("quantiles", "past", "missing", "validation", "seed")
+"""Settings that follow from the task."""
+
 QUICK = {"hidden_size": 8, "max_epochs": 1, "epoch_steps": 2}
 
 
@@ -32,11 +35,11 @@ def settings(task: Task) -> dict[str, Any]:
 
 def run(task: Task, seed: int, quick: bool = False) -> Forecast:
     """Train on the past of a task, forecast from all its origins."""
-    chosen = settings(task) | (QUICK if quick else {})
+    chosen: dict[str, Any] = {**settings(task), **(QUICK if quick else {})}
     past = task.past
     shortest = min(len(track.y) for track in task.tracks) - task.test
-    validation = task.valid / shortest
-    model = Forecaster(task.horizon, missing="fill", validation=validation, seed=seed, **chosen)
+    chosen |= {"missing": "fill", "validation": task.valid / shortest, "seed": seed}
+    model = Forecaster(task.horizon, **chosen)
     start = time.perf_counter()
     model.fit(past)
     fitted = time.perf_counter()
@@ -45,7 +48,7 @@ def run(task: Task, seed: int, quick: bool = False) -> Forecast:
     done = time.perf_counter()
     found = rolled.forecasts
     spread = {q: found.quantiles[..., place] for place, q in enumerate(levels)}
-    words = {name: value for name, value in chosen.items() if name not in ("quantiles", "past")}
+    words = {name: value for name, value in chosen.items() if name not in UNTOLD}
     told = ", ".join(f"{name} {value}" for name, value in words.items()) or "defaults"
     kept = f"epoch {model.best_epoch_} of {len(model.history_)} kept"
     return Forecast(found.point, spread, fitted - start, done - fitted, f"{told}; {kept}")

@@ -14,6 +14,7 @@ from benchmarks.forecast.task import ID, QUANTILES, TARGET, TIME, Forecast, Refu
 from benchmarks.forecast.windows import window
 from holdfast.data.optional import require
 
+BATCH = 128
 STEPS = 1000
 QUICK_STEPS = 2
 
@@ -47,6 +48,7 @@ def _common(task: Task, seed: int, quick: bool, known: list[str]) -> dict[str, A
     return {
         "h": task.horizon,
         "input_size": window(task),
+        "windows_batch_size": BATCH,
         "max_steps": QUICK_STEPS if quick else STEPS,
         "val_check_steps": QUICK_STEPS if quick else 100,
         "early_stop_patience_steps": 3,
@@ -99,7 +101,8 @@ def run(which: str, task: Task, seed: int, quick: bool = False) -> Forecast:
             val_size=max(task.valid, task.horizon),
         )
     spent = time.perf_counter() - start
-    words = f"input {common['input_size']}, at most {common['max_steps']} steps, early stopping"
+    words = f"2 x 128 units, input {common['input_size']}, at most {common['max_steps']} steps of {BATCH} "
+    words += "windows, early stopping"
     if known:
         words += ", hour and weekday known ahead"
     point, quantiles = _values(found, which, task)
