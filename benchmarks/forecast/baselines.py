@@ -51,7 +51,7 @@ def autoets(task: Task) -> Forecast:
     seasons = (task.season, 24) if task.frequency == "h" else (task.season,)
     setting = ets_setting(seasons, before, count, len(whole.tracks))
     parts = [_ets_series(track, task, setting) for track in whole.tracks]
-    joined = {q: np.concatenate([part[q] for part in parts]) for q in (*QUANTILES, "mean")}
+    joined: dict[Any, np.ndarray] = {q: np.concatenate([part[q] for part in parts]) for q in (*QUANTILES, "mean")}
     point = joined.pop("mean")
     spent = time.perf_counter() - start
     return Forecast(point, joined, predict_s=spent, settings=setting.describe())

@@ -101,8 +101,8 @@ def run(which: str, task: Task, seed: int, quick: bool = False) -> Forecast:
             val_size=max(task.valid, task.horizon),
         )
     spent = time.perf_counter() - start
-    words = f"2 x 128 units, input {common['input_size']}, at most {common['max_steps']} steps of {BATCH} "
-    words += "windows, early stopping"
+    words = f"2 x 128 units, input {common['input_size']}, at most {common['max_steps']} steps "
+    words += f"of {BATCH} windows, early stopping"
     if known:
         words += ", hour and weekday known ahead"
     point, quantiles = _values(found, which, task)
