@@ -55,7 +55,7 @@ def run(name: str, contender: Contender, task: Task, seeds: range, quick: bool =
         except RefusalError as refusal:
             return Row(name, note=str(refusal))
         found = scored(forecast, task)
-        seconds = {"fit, s": forecast.fit_s, "predict, s": forecast.predict_s}
+        seconds = {"fit, CPU s": forecast.fit_s, "predict, CPU s": forecast.predict_s}
         found |= {column: value for column, value in seconds.items() if value is not None}
         for column, value in found.items():
             figures.setdefault(column, []).append(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,40 +18,42 @@ from benchmarks.forecast.registry import Experiment, Row, Settings, add
 
 ROOT = Path(__file__).parent.parent.parent
 
-OURS = ("torch", "holdfast", "holdfast.tasks")
+OURS = ("import torch", "import holdfast", "from holdfast.tasks import Forecaster")
 
-MODULES = {"neuralforecast": "neuralforecast", "darts": "darts.models"}
+STATEMENTS = {
+    "neuralforecast": "from neuralforecast.models import LSTM",
+    "darts": "from darts.models import RNNModel",
+}
 """What a user of a library imports."""
 
 REQUIREMENTS = {"neuralforecast": "neuralforecast", "darts": "darts[torch]"}
 
-ROUNDS = 3
+ROUNDS = 2
 
 TORCH = f"torch=={torch.__version__.partition('+')[0]}"
 
 
 def imports(settings: Settings) -> Iterator[Row]:
-    """Seconds of a fresh process that imports a module and ends, less those of an empty one."""
-    modules = [*OURS, *(MODULES[name] for name in settings.peers)]
-    there = [name for name in modules if importlib.util.find_spec(name.partition(".")[0])]
-    seconds: dict[str, list[float]] = {name: [] for name in ("", *there)}
-    for name in seconds:
-        _import(name)
+    """Seconds of a fresh process that runs a statement and ends, less those of an empty one."""
+    wanted = [*OURS, *(STATEMENTS[name] for name in settings.peers)]
+    there = [one for one in wanted if importlib.util.find_spec(re.split("[ .]", one)[1])]
+    seconds: dict[str, list[float]] = {one: [] for one in ("pass", *there)}
+    for statement in seconds:
+        _run(statement)
     for _ in range(1 if settings.quick else ROUNDS):
-        for name, values in seconds.items():
-            values.append(_import(name))
-    for name in modules:
-        if name not in there:
-            yield Row(name, note="not installed")
+        for statement, values in seconds.items():
+            values.append(_run(statement))
+    for statement in wanted:
+        if statement not in there:
+            yield Row(statement, note="not installed")
             continue
-        pairs = zip(seconds[name], seconds[""], strict=True)
-        yield Row(name, {"seconds": tuple(one - empty for one, empty in pairs)})
+        pairs = zip(seconds[statement], seconds["pass"], strict=True)
+        yield Row(statement, {"seconds": tuple(one - empty for one, empty in pairs)})
 
 
-def _import(module: str) -> float:
-    command = [sys.executable, "-c", f"import {module}" if module else "pass"]
+def _run(statement: str) -> float:
     start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True, cwd=ROOT)
     return time.perf_counter() - start
 
 

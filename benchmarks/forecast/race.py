@@ -60,26 +60,34 @@ def waves(series: int, rows: int) -> Any:
     )
 
 
-def holdfast(frame: Any, size: Size, **more: Any) -> Callable[[], Any]:
-    """Our direct model."""
+ORIGINS = 24
+"""Forecasts that our models make from each window in training, where the data has room for them."""
+
+
+def holdfast(frame: Any, size: Size, origins: int = 1) -> Callable[[], Any]:
+    """Our direct model with so many forecasts from each window; in each batch as many as a peer's.
+
+    A series has at its end a held-out part, and windows share their rows among no more forecasts
+    than that part has room for.
+    """
+    rows = int(frame.groupby(ID, sort=False).size().min())
     given: dict[str, Any] = {
         "window": size.window,
         "lags": (),
         "hidden_size": size.units,
         "num_layers": size.layers,
         "dropout": 0.0,
-        "batch_size": size.batch,
+        "batch_size": -(-size.batch // origins),
         "epoch_steps": size.steps,
         "max_epochs": 1,
-        "validation": 0.001,
-        **more,
+        "validation": (size.horizon + origins - 1) / rows,
     }
     return lambda: Forecaster(size.horizon, **given).fit(frame)
 
 
-def same_rows(frame: Any, size: Size) -> Callable[[], Any]:
-    """Our direct model, each of whose windows of 24 origins has as many rows as a peer's."""
-    return holdfast(frame, size, window=size.window - 23)
+def together(frame: Any, size: Size) -> Callable[[], Any]:
+    """Our direct model, windows shared as it usually does."""
+    return holdfast(frame, size, ORIGINS)
 
 
 def neuralforecast(frame: Any, size: Size) -> Callable[[], Any]:
@@ -156,7 +164,7 @@ def _library(module: str) -> Any:
 
 
 MAKERS: dict[str, dict[str, Make]] = {
-    "holdfast": {"holdfast direct": holdfast},
+    "holdfast": {"holdfast direct": holdfast, "holdfast direct, together": together},
     "neuralforecast": {"neuralforecast LSTM": neuralforecast},
     "darts": {
         "darts BlockRNNModel": darts("BlockRNNModel"),

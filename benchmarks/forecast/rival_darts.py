@@ -106,15 +106,15 @@ def _forecast(which: str, task: Task, seed: int, quick: bool) -> Forecast:
     model = MODELS[which](task, common)
     means, spreads, series = _scaled(task)
     back = getattr(model, "training_length", None) or common["input_chunk_length"]
-    start = time.perf_counter()
+    start = time.process_time()
     model.fit(
         [s[: len(s) - task.test - task.valid] for s in series],
         val_series=[s[len(s) - task.test - task.valid - back : len(s) - task.test] for s in series],
     )
-    fitted = time.perf_counter()
+    fitted = time.process_time()
     drawn = _predicted(model, task, series, common["input_chunk_length"])
     drawn = drawn * spreads[:, None, None] + means[:, None, None]
-    spent = time.perf_counter() - fitted
+    spent = time.process_time() - fitted
     words = (
         f"{LAYERS} x {UNITS} units, input {common['input_chunk_length']}, at most "
         f"{STEPS} steps of {BATCH} windows, early stopping"

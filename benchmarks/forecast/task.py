@@ -150,7 +150,8 @@ class Forecast:
     """What a contender hands back for a task.
 
     point: (W, H) in the order of `Task.truth`. quantiles: (W, H) by level, empty without them.
-    fit_s, predict_s: seconds; None where the contender does not tell them apart. settings: what
+    fit_s, predict_s: seconds of processor time,
+    for a busy machine stretches those on the clock; None where they are not told apart. settings: what
     was chosen, in words.
     """
 
