@@ -150,9 +150,8 @@ class Forecast:
     """What a contender hands back for a task.
 
     point: (W, H) in the order of `Task.truth`. quantiles: (W, H) by level, empty without them.
-    fit_s, predict_s: seconds of processor time,
-    for a busy machine stretches those on the clock; None where they are not told apart. settings: what
-    was chosen, in words.
+    fit_s, predict_s: seconds of processor time, for a busy machine stretches those on the clock;
+    None where they are not told apart. settings: what was chosen, in words.
     """
 
     point: np.ndarray
