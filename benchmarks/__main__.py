@@ -36,6 +36,10 @@ from holdfast.cells import CELLS
 REFUSALS = (layers.Refusal, costs.Refusal, every.Refusal, stream.Refusal, scaling.Refusal)
 
 
+RECORDS = report.RESULTS
+"""Where forecasts are recorded."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a benchmark; 0 when every row passed the gate, 1 when one was refused."""
     options = _parser().parse_args(argv)
@@ -171,13 +175,13 @@ def _forecast(options: argparse.Namespace) -> int:
     if options.list:
         print(*(f"{one.name:16} {one.title}" for one in experiments), sep="\n")
         return 0
-    settings = forecasts.Settings(options.seeds, options.quick, options.peers)
+    settings = forecasts.Settings(options.seeds, options.quick, options.peers, options.steps)
     for one in experiments:
         print(f"\n{one.name}: {one.title}", flush=True)
         rows = _show(one.run(settings), forecast_report.lines)
         line = forecast_report.record(one, rows, settings, torch.get_num_threads())
         if options.record:
-            report.append(forecast_report.file(one.kind), line)
+            report.append(forecast_report.file(one.kind, RECORDS), line)
         print(line, flush=True)
     return 0
 
@@ -306,6 +310,7 @@ def _add_forecast(verb: argparse.ArgumentParser) -> None:
     count = arguments.positive
     verb.add_argument("--seeds", type=count, help="default: 3")
     verb.add_argument("--threads", type=count, help="default: as many as torch would take")
+    verb.add_argument("--steps", type=count, default=1000, help="of peers' models; default: 1000")
     peers = arguments.names_or_none("peer", forecasts.PEERS)
     verb.add_argument(
         "--peers",

@@ -73,7 +73,9 @@ def _roofline(folder: Path) -> str:
     return f"![What was reached under the roofs of this machine]({roofline.PICTURE.name})\n"
 
 
-def _forecasts(kind: str) -> Callable[[Path], str]:
+def forecasts(kind: str) -> Callable[[Path], str]:
+    """The last recorded runs of forecasts of a kind as a text, from the folder of results."""
+
     def text(folder: Path) -> str:
         found = forecast_report.newest(runs(forecast_report.file(kind, folder)))
         return render(found, forecast_report.section)
@@ -89,7 +91,7 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "memory": _newest("memory", memory.section),
     "threads": _newest("threads", scaling.section),
     "options": _newest("options", options_report.section),
-    "forecast": _forecasts("speed"),
+    "forecast": forecasts("speed"),
     "cells": _newest("cells", cells_report.section),
 }
 """Parts of the page by name: each a text from the folder of results."""
@@ -104,7 +106,7 @@ def write_all(page: Path, folder: Path) -> None:
 
 def write_forecasts(page: Path, folder: Path) -> None:
     """The recorded scores of forecasts, into the page of results."""
-    write(page, _forecasts("scores")(folder))
+    write(page, forecasts("scores")(folder))
 
 
 def write(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:

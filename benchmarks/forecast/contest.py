@@ -13,7 +13,7 @@ from benchmarks.forecast.task import Forecast, RefusalError, Task, checked
 from benchmarks.forecast.tasks import SOURCES, Source
 from benchmarks.papers.folder import find, missing
 
-Contender = Callable[[Task, int, bool], Forecast]
+Contender = Callable[[Task, int, Settings], Forecast]
 
 SEEDS = 3
 
@@ -37,21 +37,22 @@ def contest(source: Source, settings: Settings) -> Iterator[Row]:
         return
     task = source.read(path)
     seeds = settings.range(SEEDS)
-    yield run(OURS, ours.run, task, seeds, settings.quick)
+    yield run(OURS, ours.run, task, seeds, settings)
     for library in settings.peers:
         for name, contender in RIVALS[library].items():
-            yield run(name, contender, task, seeds, settings.quick)
+            yield run(name, contender, task, seeds, settings)
     for name in task.baselines:
-        yield run(name, lambda task, *_, name=name: BASELINES[name](task), task, range(1))
+        baseline = BASELINES[name]
+        yield run(name, lambda task, *_, rule=baseline: rule(task), task, range(1), settings)
 
 
-def run(name: str, contender: Contender, task: Task, seeds: range, quick: bool = False) -> Row:
+def run(name: str, contender: Contender, task: Task, seeds: range, settings: Settings) -> Row:
     """One contender with every seed: its scores and seconds, or why there are none."""
     figures: dict[str, list[float]] = {}
     words: list[str] = []
     for seed in seeds:
         try:
-            forecast = checked(contender(task, seed, quick), task)
+            forecast = checked(contender(task, seed, settings), task)
         except RefusalError as refusal:
             return Row(name, note=str(refusal))
         found = scored(forecast, task)

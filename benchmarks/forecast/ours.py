@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from benchmarks.forecast.registry import Settings
 from benchmarks.forecast.task import QUANTILES, Forecast, Task
 from holdfast.tasks import Forecaster
 
@@ -17,7 +18,7 @@ UNTOLD = ("quantiles", "past", "missing", "validation", "seed")
 QUICK = {"hidden_size": 8, "max_epochs": 1, "epoch_steps": 2}
 
 
-def settings(task: Task) -> dict[str, Any]:
+def recipe(task: Task) -> dict[str, Any]:
     """The settings for a task, beyond the defaults: what it scores decides what is trained for."""
     chosen: dict[str, Any] = {}
     if "CRPS" in task.metrics:
@@ -33,9 +34,9 @@ def settings(task: Task) -> dict[str, Any]:
     return chosen
 
 
-def run(task: Task, seed: int, quick: bool = False) -> Forecast:
+def run(task: Task, seed: int, settings: Settings) -> Forecast:
     """Train on the past of a task, forecast from all its origins."""
-    chosen: dict[str, Any] = {**settings(task), **(QUICK if quick else {})}
+    chosen: dict[str, Any] = {**recipe(task), **(QUICK if settings.quick else {})}
     past = task.past
     shortest = min(len(track.y) for track in task.tracks) - task.test
     chosen |= {"missing": "fill", "validation": task.valid / shortest, "seed": seed}

@@ -14,12 +14,13 @@ class Settings:
     """How much is run, and beside whom.
 
     seeds: how many, or None for the usual number. quick: a moment of each, to see that it runs.
-    peers: libraries, of `PEERS`.
+    peers: libraries, of `PEERS`. steps: gradient steps of the peers' models at most.
     """
 
     seeds: int | None = None
     quick: bool = False
     peers: tuple[str, ...] = PEERS
+    steps: int = 1000
 
     def range(self, usual: int) -> range:
         """The seeds of what usually has so many.

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.forecast.registry import Settings
 from benchmarks.forecast.task import QUANTILES, Forecast, RefusalError, Task
-from benchmarks.forecast.windows import window
+from benchmarks.forecast.windows import known_ahead, window
 from holdfast.data.optional import require
 
 UNITS, LAYERS = 64, 1
 BATCH = 128
-STEPS, CHECK = 1000, 100
-"""Steps of training at most, and steps between two looks at the validation part."""
+CHECKS = 10
+"""Looks at the validation part at most; three in vain end the training."""
 
 SAMPLES = 100
 CHUNK = 512
@@ -25,15 +26,16 @@ CHUNK = 512
 PATIENCE = 3
 
 
-def _common(task: Task, seed: int, quick: bool) -> dict[str, Any]:
+def _common(task: Task, seed: int, settings: Settings) -> dict[str, Any]:
     ends = [len(track.y) - task.test - task.valid for track in task.tracks]
     windows = sum(ends) - len(ends) * (window(task) + task.horizon)
-    per_epoch = min(CHECK, max(1, windows // BATCH))
-    steps = 2 if quick else STEPS
-    hourly = task.calendar and task.window is None and task.frequency == "h"
-    encoders = {"cyclic": {"future": ["hour", "dayofweek"]}} if hourly else None
+    steps = 2 if settings.quick else settings.steps
+    check = max(1, steps // CHECKS)
+    per_epoch = min(check, max(1, windows // BATCH))
+    known = list(known_ahead(task))
+    encoders = {"cyclic": {"future": known}} if known else None
     stop: Any = require("pytorch_lightning.callbacks").EarlyStopping(
-        "val_loss", patience=PATIENCE * CHECK // per_epoch
+        "val_loss", patience=PATIENCE * check // per_epoch
     )
     return {
         "model": "LSTM",
@@ -84,7 +86,7 @@ def _shortest(task: Task) -> int:
     return min(len(track.y) - task.test - task.valid for track in task.tracks) - 1
 
 
-def run(which: str, task: Task, seed: int, quick: bool = False) -> Forecast:
+def run(which: str, task: Task, seed: int, settings: Settings) -> Forecast:
     """Train one model and forecast from all origins of a task.
 
     Errors: `RefusalError` where the library is not installed.
@@ -98,11 +100,11 @@ def run(which: str, task: Task, seed: int, quick: bool = False) -> Forecast:
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _forecast(which, task, seed, quick)
+        return _forecast(which, task, seed, settings)
 
 
-def _forecast(which: str, task: Task, seed: int, quick: bool) -> Forecast:
-    common = _common(task, seed, quick)
+def _forecast(which: str, task: Task, seed: int, settings: Settings) -> Forecast:
+    common = _common(task, seed, settings)
     model = MODELS[which](task, common)
     means, spreads, series = _scaled(task)
     back = getattr(model, "training_length", None) or common["input_chunk_length"]
@@ -117,8 +119,10 @@ def _forecast(which: str, task: Task, seed: int, quick: bool) -> Forecast:
     spent = time.process_time() - fitted
     words = (
         f"{LAYERS} x {UNITS} units, input {common['input_chunk_length']}, at most "
-        f"{STEPS} steps of {BATCH} windows, early stopping"
+        f"{settings.steps} steps of {BATCH} windows, early stopping"
     )
+    if known_ahead(task):
+        words += f", {' and '.join(known_ahead(task))} known ahead"
     if drawn.shape[2] == 1:
         return Forecast(drawn[:, :, 0], {}, fitted - start, spent, words)
     levels = {q: np.quantile(drawn, q, axis=2) for q in QUANTILES}

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.forecast.registry import Settings
 from benchmarks.forecast.task import ID, QUANTILES, TARGET, TIME, Forecast, RefusalError, Task
-from benchmarks.forecast.windows import window
+from benchmarks.forecast.windows import PARTS, known_ahead, window
 from holdfast.data.optional import require
 
 BATCH = 128
-STEPS = 1000
-QUICK_STEPS = 2
+CHECKS = 10
+"""Looks at the validation part at most; three in vain end the training."""
 
 LEVELS = (20, 40, 60, 80, 95)
 """Intervals whose bounds are `QUANTILES`."""
@@ -31,26 +32,23 @@ QUIET = {
 
 
 def with_calendar(task: Task) -> tuple[Any, list[str]]:
-    """The filled table with hour and weekday as columns that are known ahead, where they mean
-    something."""
+    """The filled table with what the calendar tells as columns that are known ahead."""
     frame = task.whole.frame[[ID, TIME, TARGET]]
-    if not task.calendar or task.window is not None or task.frequency != "h":
-        return frame, []
-    turns = {"hour": frame[TIME].dt.hour / 24, "day": frame[TIME].dt.dayofweek / 7}
     more = {}
-    for name, turn in turns.items():
+    for name in known_ahead(task):
+        turn = getattr(frame[TIME].dt, name) / PARTS[name]
         more[f"{name}_sin"] = np.sin(2 * np.pi * turn)
         more[f"{name}_cos"] = np.cos(2 * np.pi * turn)
     return frame.assign(**more), list(more)
 
 
-def _common(task: Task, seed: int, quick: bool, known: list[str]) -> dict[str, Any]:
+def _common(task: Task, seed: int, settings: Settings, known: list[str]) -> dict[str, Any]:
     return {
         "h": task.horizon,
         "input_size": window(task),
         "windows_batch_size": BATCH,
-        "max_steps": QUICK_STEPS if quick else STEPS,
-        "val_check_steps": QUICK_STEPS if quick else 100,
+        "max_steps": 2 if settings.quick else settings.steps,
+        "val_check_steps": 2 if settings.quick else max(1, settings.steps // CHECKS),
         "early_stop_patience_steps": 3,
         "random_seed": seed + 1,
         "futr_exog_list": known or None,
@@ -77,7 +75,7 @@ def _deepar(task: Task, common: dict[str, Any]) -> Any:
 MODELS: dict[str, Callable[[Task, dict[str, Any]], Any]] = {"LSTM": _lstm, "DeepAR": _deepar}
 
 
-def run(which: str, task: Task, seed: int, quick: bool = False) -> Forecast:
+def run(which: str, task: Task, seed: int, settings: Settings) -> Forecast:
     """Train one model and forecast from all origins of a task.
 
     Errors: `RefusalError` where the library is not installed.
@@ -88,7 +86,7 @@ def run(which: str, task: Task, seed: int, quick: bool = False) -> Forecast:
         raise RefusalError("not installed") from error
     _be_quiet()
     frame, known = with_calendar(task)
-    common = _common(task, seed, quick, known)
+    common = _common(task, seed, settings, known)
     start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -104,7 +102,7 @@ def run(which: str, task: Task, seed: int, quick: bool = False) -> Forecast:
     words = f"2 x 128 units, input {common['input_size']}, at most {common['max_steps']} steps "
     words += f"of {BATCH} windows, early stopping"
     if known:
-        words += ", hour and weekday known ahead"
+        words += f", {' and '.join(known_ahead(task))} known ahead"
     point, quantiles = _values(found, which, task)
     return Forecast(point, quantiles, fit_s=spent, settings=words)
 
