@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,14 +65,15 @@ ORIGINS = 24
 """Forecasts that our models make from each window in training, where the data has room for them."""
 
 
-def holdfast(frame: Any, size: Size, origins: int = 1) -> Callable[[], Any]:
-    """Our direct model with so many forecasts from each window; in each batch as many as a peer's.
+def holdfast(frame: Any, size: Size, origins: int = 1, model: str = "direct") -> Callable[[], Any]:
+    """A model of ours with so many forecasts from each window; in a batch as many as a peer's.
 
     A series has at its end a held-out part, and windows share their rows among no more forecasts
     than that part has room for.
     """
     rows = int(frame.groupby(ID, sort=False).size().min())
     given: dict[str, Any] = {
+        "model": model,
         "window": size.window,
         "lags": (),
         "hidden_size": size.units,
@@ -83,11 +85,6 @@ def holdfast(frame: Any, size: Size, origins: int = 1) -> Callable[[], Any]:
         "validation": (size.horizon + origins - 1) / rows,
     }
     return lambda: Forecaster(size.horizon, **given).fit(frame)
-
-
-def together(frame: Any, size: Size) -> Callable[[], Any]:
-    """Our direct model, windows shared as it usually does."""
-    return holdfast(frame, size, ORIGINS)
 
 
 def neuralforecast(frame: Any, size: Size) -> Callable[[], Any]:
@@ -164,7 +161,11 @@ def _library(module: str) -> Any:
 
 
 MAKERS: dict[str, dict[str, Make]] = {
-    "holdfast": {"holdfast direct": holdfast, "holdfast direct, together": together},
+    "holdfast": {
+        "holdfast direct": holdfast,
+        "holdfast direct, together": partial(holdfast, origins=ORIGINS),
+        "holdfast recurrent": partial(holdfast, model="recurrent"),
+    },
     "neuralforecast": {"neuralforecast LSTM": neuralforecast},
     "darts": {
         "darts BlockRNNModel": darts("BlockRNNModel"),

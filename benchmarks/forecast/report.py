@@ -96,8 +96,8 @@ def newest(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def section(run: Mapping[str, Any]) -> Iterator[str]:
     """Lines of Markdown for one run."""
-    chosen = {name: run["options"][name] for name in ("seeds", "steps")}
     usual = {"seeds": None, "steps": Settings().steps}
+    chosen = {name: run["options"].get(name, value) for name, value in usual.items()}
     more = "".join(f" --{n} {value}" for n, value in chosen.items() if value != usual[n])
     columns = list(dict.fromkeys(name for row in run["rows"] for name in row["figures"]))
     yield f"### {run['title']}"

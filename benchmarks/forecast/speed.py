@@ -27,6 +27,7 @@ NOTES = {
         "as users run it: 24 neighboring forecasts share the rows of a window, so that a step with "
         "144 forecasts reads 6 windows of 71 rows instead of 128 of 48"
     ),
+    "holdfast recurrent": "forecasts one step at each row, as darts' RNNModel",
     "neuralforecast LSTM": "its decoder of two layers with 128 units comes on top",
     "darts BlockRNNModel": "one linear layer from the last state, as it comes",
     "darts RNNModel": "reads 72 rows a window and forecasts one step at each of them",
