@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.forecast.many_step import SIZE
-from benchmarks.forecast.race import MAKERS
 from benchmarks.forecast.registry import Experiment, Row, Settings, add
 
 SERIES, ROWS = 10_000, 500
+NAMES = {"holdfast": "holdfast direct", "neuralforecast": "neuralforecast LSTM"}
+"""Who takes part: libraries that read a table of many series."""
+
 LIMIT = 1800
 """Seconds after which a process is given up."""
 
@@ -26,9 +28,8 @@ def many(settings: Settings) -> Iterator[Row]:
         return
     series, rows = (20, 300) if settings.quick else (SERIES, ROWS)
     for library in ("holdfast", *settings.peers):
-        if library != "darts":
-            for name in MAKERS[library]:
-                yield _measured(name, series, rows)
+        if library in NAMES:
+            yield _measured(NAMES[library], series, rows)
 
 
 def _measured(name: str, series: int, rows: int) -> Row:
