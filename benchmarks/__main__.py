@@ -28,11 +28,17 @@ from benchmarks import (
 )
 from benchmarks import cells as every
 from benchmarks import options as costs
+from benchmarks.forecast import registry as forecasts
+from benchmarks.forecast import report as forecast_report
 from benchmarks.papers import report as papers
 from benchmarks.papers.registry import Experiment, Settings, chosen
 from holdfast.cells import CELLS
 
 REFUSALS = (layers.Refusal, costs.Refusal, every.Refusal, stream.Refusal, scaling.Refusal)
+
+
+RECORDS = report.RESULTS
+"""Where forecasts are recorded."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,10 +180,29 @@ def _papers(options: argparse.Namespace) -> int:
     return 0
 
 
+def _forecast(options: argparse.Namespace) -> int:
+    experiments = list(forecasts.chosen(options.names or forecasts.EXPERIMENTS))
+    if options.list:
+        print(*(f"{one.name:16} {one.title}" for one in experiments), sep="\n")
+        return 0
+    settings = forecasts.Settings(options.seeds, options.quick, options.peers, options.steps)
+    for one in experiments:
+        print(f"\n{one.name}: {one.title}", flush=True)
+        rows = _show(one.run(settings), forecast_report.lines)
+        line = forecast_report.record(one, rows, settings, torch.get_num_threads())
+        if options.record:
+            report.append(forecast_report.file(one.kind, RECORDS), line)
+        print(line, flush=True)
+    return 0
+
+
 def _pages(options: argparse.Namespace) -> int:
     if options.which == "papers":
         newest = papers.newest(options.record or papers.RECORD)
         pages.write(options.page or papers.PAGE, papers.render(newest))
+        return 0
+    if options.which == "results":
+        pages.write_forecasts(options.page or pages.RESULTS_PAGE, options.results)
         return 0
     pages.write_all(options.page or pages.PAGE, options.results)
     _write_speeds(options.results / cells_report.RECORD.name, options.speed)
@@ -198,12 +223,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_cells(verbs)
     _add_others(verbs)
     _add_papers(verbs.add_parser("papers", help="the tasks of the literature, beside their papers"))
+    _add_forecast(verbs.add_parser("forecast", help="forecasting, beside other libraries"))
     verb = verbs.add_parser("pages", help="write the recorded runs into a page of docs/")
     verb.set_defaults(run=_pages)
-    verb.add_argument("which", nargs="?", choices=("performance", "papers"), default="performance")
+    verb.add_argument(
+        "which", nargs="?", choices=("performance", "papers", "results"), default="performance"
+    )
     verb.add_argument("--record", type=Path, help="of papers; default: results/papers.jsonl")
     verb.add_argument("--results", type=Path, default=report.RESULTS, help="default: results/")
-    verb.add_argument("--page", type=Path, help="default: docs/performance.md, docs/papers.md")
+    verb.add_argument("--page", type=Path, help="default: docs/performance.md, docs/papers.md, ...")
     verb.add_argument(
         "--speed", type=Path, default=cells_report.SPEED, help="holdfast/cells/speed.json"
     )
@@ -285,6 +313,29 @@ def _add_papers(verb: argparse.ArgumentParser) -> None:
         const=papers.RECORD,
         metavar="FILE",
         help="append the lines of JSON to a file, by default results/papers.jsonl",
+    )
+
+
+def _add_forecast(verb: argparse.ArgumentParser) -> None:
+    verb.set_defaults(run=_forecast)
+    one = arguments.forecast
+    verb.add_argument("names", nargs="*", type=one, metavar="NAME", help="default: all")
+    verb.add_argument("--list", action="store_true", help="print the names, run nothing")
+    count = arguments.positive
+    verb.add_argument("--seeds", type=count, help="default: 3")
+    verb.add_argument("--threads", type=count, help="default: as many as torch would take")
+    verb.add_argument("--steps", type=count, default=1000, help="of peers' models; default: 1000")
+    peers = arguments.names_or_none("peer", forecasts.PEERS)
+    verb.add_argument(
+        "--peers",
+        type=peers,
+        default=forecasts.PEERS,
+        help=f"of {', '.join(forecasts.PEERS)}, or none; default: all",
+    )
+    size = verb.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a moment of each, to see that it runs")
+    size.add_argument(
+        "--record", action="store_true", help="append the lines to results/forecast_*.jsonl"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from benchmarks import layers, peers, registry
+from benchmarks.forecast import catalogue as forecasts
 from benchmarks.papers import catalogue
 from benchmarks.registry import Point, Shape
 from benchmarks.settings import SETTINGS
@@ -98,6 +99,15 @@ def names(kind: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]
     return read
 
 
+def names_or_none(kind: str, known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+    """Names with commas between, or the word none.
+
+    >>> names_or_none("peer", ["a"])("none")
+    ()
+    """
+    return lambda text: () if text == "none" else names(kind, known)(text)
+
+
 cells = names("cell", CELLS)
 settings = names("setting", SETTINGS)
 CONTENDERS = tuple(layers.PEERS)
@@ -106,6 +116,11 @@ CONTENDERS = tuple(layers.PEERS)
 def experiment(name: str) -> str:
     """The name of an experiment."""
     return names("experiment", catalogue.EXPERIMENTS)(name)[0]
+
+
+def forecast(name: str) -> str:
+    """The name of a task of forecasting."""
+    return names("forecast", forecasts.EXPERIMENTS)(name)[0]
 
 
 def one_shape(text: str) -> Shape:

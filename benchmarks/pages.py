@@ -16,9 +16,12 @@ from benchmarks import (
     stream_report,
     summary,
 )
+from benchmarks.forecast import report as forecast_report
 from benchmarks.report import newest, runs
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+
+RESULTS_PAGE = PAGE.with_name("results.md")
 
 BEGIN = "<!-- written by `python -m benchmarks pages` -->"
 END = "<!-- end of what is written -->"
@@ -70,6 +73,16 @@ def _roofline(folder: Path) -> str:
     return f"![What was reached under the roofs of this machine]({roofline.PICTURE.name})\n"
 
 
+def forecasts(kind: str) -> Callable[[Path], str]:
+    """The last recorded runs of forecasts of a kind as a text, from the folder of results."""
+
+    def text(folder: Path) -> str:
+        found = forecast_report.newest(runs(forecast_report.file(kind, folder)))
+        return render(found, forecast_report.section)
+
+    return text
+
+
 PARTS: dict[str, Callable[[Path], str]] = {
     "summary": _summary,
     "roofline": _roofline,
@@ -78,6 +91,7 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "memory": _newest("memory", memory.section),
     "threads": _newest("threads", scaling.section),
     "options": _newest("options", options_report.section),
+    "forecast": forecasts("speed"),
     "cells": _newest("cells", cells_report.section),
 }
 """Parts of the page by name: each a text from the folder of results."""
@@ -88,6 +102,11 @@ def write_all(page: Path, folder: Path) -> None:
     for name, part in PARTS.items():
         write(page, part(folder), *marks(name))
     roofline.draw(runs(folder / "layers.jsonl"), page.parent / roofline.PICTURE.name)
+
+
+def write_forecasts(page: Path, folder: Path) -> None:
+    """The recorded scores of forecasts, into the page of results."""
+    write(page, forecasts("scores")(folder))
 
 
 def write(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
