@@ -33,11 +33,12 @@ SETTINGS: dict[str, Any] = {
     "hidden_size": 128,
     "dropout": 0.5,
     "schedule": "cosine",
-    "batch_size": 256,
-    "epoch_steps": 200,
-    "max_epochs": 4,
 }
-RATES = {"ETTh1": 2e-3, "ETTh2": 1e-3}
+OWN: dict[str, dict[str, Any]] = {
+    "ETTh1": {"learning_rate": 2e-3, "batch_size": 128, "epoch_steps": 250, "max_epochs": 3},
+    "ETTh2": {"learning_rate": 1e-3, "batch_size": 256, "epoch_steps": 200, "max_epochs": 4},
+}
+NORMALIZE = {"ETTh1": "mean", "ETTh2": "last"}
 AHEAD = {96: 24, 192: 24, 336: 48, 720: 72}
 """Rows that a step of the decoder writes, by horizon."""
 
@@ -70,8 +71,13 @@ def naive(table: pd.DataFrame, horizon: int, season: int) -> dict[str, float]:
 
 def run(table: pd.DataFrame, name: str, horizon: int, seed: int, **more: Any) -> dict[str, Any]:
     """Train on 12 months, stop by 4, score all windows of the last 4."""
-    options = {"segment": 24, "ahead": AHEAD[horizon], "calendar": False}
-    chosen = {**SETTINGS, "learning_rate": RATES[name], "options": options, **more}
+    options = {
+        "segment": 24,
+        "ahead": AHEAD[horizon],
+        "normalize": NORMALIZE[name],
+        "calendar": False,
+    }
+    chosen = {**SETTINGS, **OWN[name], "options": options, **more}
     model = Forecaster(horizon, validation=PART / (TRAIN + PART), seed=seed, **chosen)
     start = time.process_time()
     model.fit(table.groupby("unique_id", sort=False).head(TRAIN + PART))
@@ -93,7 +99,9 @@ def run(table: pd.DataFrame, name: str, horizon: int, seed: int, **more: Any) ->
         "epoch": model.best_epoch_,
         "epochs": len(model.history_),
         "seconds": round(seconds, 1),
-        "settings": chosen,
+        "batch_size": chosen["batch_size"],
+        "learning_rate": chosen["learning_rate"],
+        **options,
     }
 
 

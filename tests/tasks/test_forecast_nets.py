@@ -149,7 +149,10 @@ def test_rows_of_a_batch_do_not_see_each_other(model: str) -> None:
         assert_same(torch.cat(parts), said(net, whole))
 
 
-@pytest.mark.parametrize("cell", ["gru", "peephole", "fractional_lstm"])
+LONG = pytest.param("fractional_lstm", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("cell", ["gru", "peephole", LONG])
 @pytest.mark.parametrize("model", NETS)
 def test_other_cells(model: str, cell: str) -> None:
     try:
