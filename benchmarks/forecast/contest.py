@@ -38,6 +38,8 @@ def contest(source: Source, settings: Settings) -> Iterator[Row]:
     task = source.read(path)
     seeds = settings.range(SEEDS)
     yield run(OURS, ours.run, task, seeds, settings)
+    for name, changes in ours.variants(task).items():
+        yield run(name, partial(ours.run, **changes), task, seeds, settings)
     for library in settings.peers:
         for name, contender in RIVALS[library].items():
             yield run(name, contender, task, seeds, settings)

@@ -42,10 +42,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
         for horizon, rows in ((96, 24), (192, 24), (336, 48), (720, 72))
     },
     "m4-hourly": {**_M4, "window": 48, "lags": (48, 72, 168, 336), "max_epochs": 40},
+    "airpassengers": {
+        "scaling": "log",
+        "window": 12,
+        "lags": (12, 24),
+        "hidden_size": 32,
+        "members": 5,
+        "max_epochs": 100,
+        "patience": 30,
+    },
+    "beijing": {"epoch_steps": 150, "max_epochs": 15, "patience": 4, "batch_size": 64},
     "m4-weekly": {**_M4, "window": 26, "lags": (52,), "max_epochs": 20},
 }
 """What differs from the defaults of `Forecaster`, by the task's name or the part before a dash;
 those of ETT and M4 are the settings of `examples/`."""
+
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "airpassengers": {"holdfast, a point": {"output": "point"}},
+    "beijing": {"holdfast, places": {"model": "places", "batch_size": 16}},
+}
+"""Further rows of ours, and what differs in them, by the task's name or the part before a dash."""
 
 UNTOLD = ("quantiles", "past", "missing", "validation", "seed")
 """Settings that follow from the task."""
@@ -69,9 +85,14 @@ def recipe(task: Task) -> dict[str, Any]:
     return chosen
 
 
-def run(task: Task, seed: int, settings: Settings) -> Forecast:
-    """Train on the past of a task, forecast from all its origins."""
-    chosen: dict[str, Any] = {**recipe(task), **(QUICK if settings.quick else {})}
+def variants(task: Task) -> dict[str, dict[str, Any]]:
+    """The further rows of a task."""
+    return VARIANTS.get(task.name) or VARIANTS.get(task.name.partition("-")[0], {})
+
+
+def run(task: Task, seed: int, settings: Settings, **changes: Any) -> Forecast:
+    """Train on the past of a task, forecast from all its origins; `changes` are a variant's."""
+    chosen: dict[str, Any] = {**recipe(task), **changes, **(QUICK if settings.quick else {})}
     past = task.past
     shortest = min(len(track.y) for track in task.tracks) - task.test
     chosen = {"validation": task.valid / shortest, **chosen, "missing": "fill", "seed": seed}
@@ -79,7 +100,7 @@ def run(task: Task, seed: int, settings: Settings) -> Forecast:
     start = time.process_time()
     model.fit(past)
     fitted = time.process_time()
-    levels = QUANTILES if "quantiles" in chosen else ()
+    levels = QUANTILES if chosen.get("output") == "quantiles" else ()
     rolled = model.roll(task.frame, last=task.test, step=task.step, quantiles=levels)
     done = time.process_time()
     found = rolled.forecasts
