@@ -188,7 +188,7 @@ SOURCES: dict[str, Source] = {
         ),
         Source(
             "dji",
-            "Daily returns of a stock index, the next day, in percent",
+            "A daily series of a stock index (Zhao et al. 2020), the next day",
             "zhao_long_memory/dji.csv",
             _dji,
             "Zhao et al. 2020, LSTM with one unit: RMSE .2492",
