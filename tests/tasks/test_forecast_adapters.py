@@ -55,8 +55,8 @@ def test_grid_search_scores_what_follows_the_training(kind: str) -> None:
     table = daily(140)
     X = as_pandas(table) if kind == "pandas" else table
     grid = {"learning_rate": [1e-3, 1e-2]}
-    strict: Any = {"error_score": "raise"}
-    search = GridSearchCV(Forecaster(**TINY), grid, cv=RollingSplit(7, 2), **strict)
+    strict: Any = {"cv": RollingSplit(7, 2), "error_score": "raise"}
+    search = GridSearchCV(Forecaster(**TINY), grid, **strict)
     search.fit(X)
     by_hand = Forecaster(**TINY, learning_rate=1e-3).fit(table[:126]).score(table[:133])
     assert search.cv_results_["split0_test_score"][0] == pytest.approx(by_hand)
@@ -73,15 +73,9 @@ def test_a_pipeline_changes_the_table_first() -> None:
         found["forecast"].to_list(),
         Forecaster(**TINY).fit(doubled(X)).predict(doubled(X))["forecast"].to_list(),
     )
-    strict: Any = {"error_score": "raise"}
-    search = RandomizedSearchCV(
-        pipe,
-        {"forecaster__learning_rate": [1e-3, 1e-2, 3e-2]},
-        n_iter=1,
-        cv=RollingSplit(7, 1),
-        random_state=0,
-        **strict,
-    )
+    strict: Any = {"cv": RollingSplit(7, 1), "error_score": "raise"}
+    rates = {"forecaster__learning_rate": [1e-3, 1e-2, 3e-2]}
+    search = RandomizedSearchCV(pipe, rates, n_iter=1, random_state=0, **strict)
     assert np.isfinite(search.fit(X).best_score_)
 
 
@@ -177,13 +171,10 @@ needs_sktime = pytest.mark.skipif(
 
 @needs_sktime
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_sktime_forecasts_what_the_forecaster_does() -> None:
     from holdfast.tasks.forecast.sktime_adapter import SktimeForecaster
 
-    table: Any = as_pandas(daily(120)).set_index("ds")
-    table.index.freq = "D"
-    y = table["y"]
+    y: Any = as_pandas(daily(120)).set_index("ds")["y"].asfreq("D")
     small = {**TINY, "output": "gaussian"}
     model = SktimeForecaster(Forecaster(**small)).fit(y, fh=[1, 3, 7])
     own = Forecaster(**small).fit(daily(120)).predict(daily(120), levels=(80,))
@@ -193,8 +184,7 @@ def test_sktime_forecasts_what_the_forecaster_does() -> None:
     interval = model.predict_interval(coverage=0.8)
     assert_same(interval.iloc[:, 0].tolist(), [own["forecast-lo-80"][k] for k in (0, 2, 6)])
     later = model.clone().fit(y[:-7], fh=range(1, 8)).update(y[-7:], update_params=False)
-    first: Any = later.predict().index[0]
-    assert first == y.index[-1] + pd.Timedelta(days=1)
+    assert later.predict().index[0] == y.index[-1] + pd.Timedelta(days=1)
 
 
 @needs_sktime

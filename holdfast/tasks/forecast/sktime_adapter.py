@@ -48,12 +48,13 @@ class SktimeForecaster(BaseForecaster):
         "capability:pred_int": True,
         "capability:pred_int:insample": False,
         "capability:missing_values": False,
+        "capability:update": True,
         "capability:categorical_in_X": False,
         "requires-fh-in-fit": True,
     }
 
-    # `predict` reads the rows that `fit` and `update` were given.
-    _config: ClassVar[dict[str, Any]] = {"remember_data": True}
+    # The rows that `predict` reads are kept here, not by sktime.
+    _config: ClassVar[dict[str, Any]] = {"remember_data": False}
 
     def __init__(self, forecaster: Forecaster | None = None) -> None:
         self.forecaster = forecaster
@@ -67,8 +68,20 @@ class SktimeForecaster(BaseForecaster):
         self._covariates = [] if X is None else [f"x{place}" for place in range(X.shape[1])]
         names = {"id_column": None, "time_column": "ds", "target_column": "y"}
         model.set_params(horizon=int(steps.max()), future=tuple(self._covariates), **names)
-        self.forecaster_ = model.fit(self._table(y, X))
+        self._rows, self._covariate_rows, self._name = y, X, y.name
+        self.forecaster_ = model.fit(self._table())
         return self
+
+    def _update(self, y: Any, X: Any = None, update_params: bool = True) -> SktimeForecaster:
+        """Add rows after those that are known; with `update_params`, train anew on all of them."""
+        if self._covariates and X is None:
+            raise DataError(
+                "update: got no X, but the forecaster was fitted with one; give its rows"
+            )
+        rows = _joined(self._rows, y)
+        covariates = _joined(self._covariate_rows, X) if self._covariates else None
+        self._rows, self._covariate_rows = rows, covariates
+        return self._fit(rows, covariates, self.fh) if update_params else self
 
     def _predict(self, fh: Any, X: Any) -> Any:
         frame = self._ahead(X)
@@ -81,7 +94,7 @@ class SktimeForecaster(BaseForecaster):
             raise DataError("this forecaster says no more than a point; fit one with intervals")
         shares = tuple(dict.fromkeys(float(a) for a in alpha))
         frame = self._ahead(X, shares)
-        name = self._y.name if self._y.name is not None else 0
+        name = self._name if self._name is not None else 0
         steps = self._steps(fh) - 1
         values = {
             (name, a): frame[f"forecast-q{100 * float(a):g}"].to_numpy()[steps] for a in alpha
@@ -92,19 +105,18 @@ class SktimeForecaster(BaseForecaster):
 
     def _ahead(self, X: Any, shares: tuple[float, ...] = ()) -> Any:
         """The frame of forecasts after the end of what has been seen."""
-        table = self._table(self._y, self._X if self._covariates else None)
         future = None
         if self._covariates:
-            ahead = X[X.index > self._y.index[-1]] if X is not None else self._X[:0]
-            future = self._named(ahead)
-        return self.forecaster_.predict(table, future=future, quantiles=shares)
+            known = X if X is not None else self._covariate_rows
+            future = self._named(known[known.index > self._rows.index[-1]])
+        return self.forecaster_.predict(self._table(), future=future, quantiles=shares)
 
-    def _table(self, y: Any, X: Any) -> Any:
-        """y and X as a long table of one series."""
-        pandas = require("pandas")
+    def _table(self) -> Any:
+        """What has been seen as a long table of one series."""
+        pandas, y = require("pandas"), self._rows
         columns: dict[str, Any] = {"ds": self._times(y.index), "y": y.to_numpy(dtype=np.float64)}
-        if X is not None:
-            named = self._named(X.loc[y.index])
+        if self._covariates:
+            named = self._named(self._covariate_rows.loc[y.index])
             columns |= {name: named[name].to_numpy() for name in self._covariates}
         return pandas.DataFrame(columns)
 
@@ -135,7 +147,7 @@ class SktimeForecaster(BaseForecaster):
     def _series(self, values: np.ndarray, fh: Any) -> Any:
         pandas = require("pandas")
         index = fh.to_absolute_index(self.cutoff)
-        return pandas.Series(values[self._steps(fh) - 1], index=index, name=self._y.name)
+        return pandas.Series(values[self._steps(fh) - 1], index=index, name=self._name)
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
@@ -146,3 +158,9 @@ class SktimeForecaster(BaseForecaster):
             {"forecaster": Forecaster(**small)},
             {"forecaster": Forecaster(**small, output="gaussian")},
         ]
+
+
+def _joined(rows: Any, more: Any) -> Any:
+    """Rows and later ones; of those with the same index, the later."""
+    both = require("pandas").concat([rows, more])
+    return both[~both.index.duplicated(keep="last")].sort_index()
