@@ -114,7 +114,10 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _add_fit(steps: Any) -> None:
     parser = steps.add_parser("fit", help="train on DATA and write the model folder")
-    parser.add_argument("data", metavar="DATA", help="CSV or Parquet file (also .gz, .xz)")
+    parser.add_argument(
+        "data", metavar="DATA", help="CSV or Parquet file (also .gz, .xz), or a folder of Parquet"
+    )
+    _add_places(parser)
     parser.add_argument("--out", required=True, metavar="MODEL", help="folder to write")
     parser.add_argument("--id", metavar="COLUMN", help="id column (default: unique_id, if any)")
     parser.add_argument("--time", default="ds", metavar="COLUMN", help="time column (default: ds)")
@@ -140,11 +143,18 @@ def _add_fit(steps: Any) -> None:
     parser.set_defaults(run=_run_fit)
 
 
+def _add_places(parser: Any) -> None:
+    """Where the work is done."""
+    parser.add_argument("--on", choices=("here", "ray"), default="here", help="where to work")
+    parser.add_argument("--workers", type=_count, default=2, help="with --on ray (default: 2)")
+
+
 def _add_predict(steps: Any) -> None:
     parser = steps.add_parser("predict", help="forecast what follows DATA")
     parser.add_argument("model", metavar="MODEL", help="folder that fit wrote")
     parser.add_argument("data", metavar="DATA", help="table that ends where the forecast begins")
-    parser.add_argument("--out", metavar="CSV", help="file to write (default: stdout)")
+    parser.add_argument("--out", metavar="FILE", help=".csv or .parquet (default: CSV on stdout)")
+    _add_places(parser)
     parser.add_argument("--plot", metavar="PNG", help="picture to write")
     parser.set_defaults(run=_run_predict)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from typing import Any
 import numpy as np
 
 from holdfast.data.atomic import write_file
+from holdfast.data.folder import is_folder
 from holdfast.data.optional import require
 from holdfast.data.panel import Panel
 from holdfast.errors import DataError, ModelError
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import evaluate
+from holdfast.tasks.forecast.many import predict_many, print_pace, read_shown, show_reading
+from holdfast.tasks.forecast.on_ray import fit_on_ray
 from holdfast.tasks.forecast.plots import forecast_figure, png
+from holdfast.tasks.forecast.shards import PARQUET
 from holdfast.tasks.model_folder import CONFIG
 from holdfast.tasks.progress import training_bar
 
@@ -53,11 +58,24 @@ def fit(arguments: Namespace) -> int:
         device=arguments.device,
         **given,
     )
-    panel = model.read(arguments.data)
+    began = time.monotonic()
+    spread = arguments.on == "ray" and is_folder(arguments.data) and not arguments.holdout
+    # Workers read a folder themselves, but for what has to be known of its end.
+    panel: Any = arguments.data if spread else read_shown(model, arguments)
     training = _without_tail(panel, arguments.holdout) if arguments.holdout else panel
     try:
-        with training_bar(model.max_epochs) as report:
-            model.fit(training, checkpoint=checkpoint, resume=arguments.resume, report=report)
+        if arguments.on == "ray":
+            fit_on_ray(
+                model,
+                training,
+                workers=arguments.workers,
+                checkpoint=checkpoint,
+                resume=arguments.resume,
+                report=show_reading,
+            )
+        else:
+            with training_bar(model.max_epochs) as report:
+                model.fit(training, checkpoint=checkpoint, resume=arguments.resume, report=report)
     except KeyboardInterrupt:
         hint = "; run the same command with --resume to go on" if checkpoint.exists() else ""
         print(f"holdfast: interrupted{hint}", file=sys.stderr)
@@ -74,12 +92,19 @@ def fit(arguments: Namespace) -> int:
     print(
         f"{out}: trained {len(model.history_)} epochs, best {model.best_epoch_}; see card.md there"
     )
+    print_pace(model.data_["series"], time.monotonic() - began)
     return 0
 
 
 def predict(arguments: Namespace) -> int:
-    """Write the forecast as CSV, and a picture when asked."""
+    """Write the forecast as CSV or Parquet, and a picture when asked."""
     model = Forecaster.load(arguments.model)
+    if (
+        arguments.on == "ray"
+        or is_folder(arguments.data)
+        or Path(arguments.out or "").suffix.lower() in PARQUET
+    ):
+        return predict_many(model, arguments)
     panel = model.known(arguments.data)
     frame = model.predict(panel)
     table = require("narwhals").from_native(frame, eager_only=True)

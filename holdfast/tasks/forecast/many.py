@@ -1,0 +1,61 @@
+"""Many series on the command line: progress while reading, forecasts in shards, and the pace."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+
+from holdfast.data.folder import Reading, is_folder, read_folder
+from holdfast.data.panel import Panel
+from holdfast.errors import DataError
+from holdfast.tasks.forecast.estimator import Forecaster
+from holdfast.tasks.forecast.on_ray import predict_on_ray
+from holdfast.tasks.forecast.settings import columns_of
+from holdfast.tasks.forecast.shards import write_forecasts
+
+# From so many series on the pace is worth a line.
+MANY = 1000
+
+
+def read_shown(model: Forecaster, arguments: Namespace) -> Panel:
+    """The table of the command line; how far the reading of a folder is goes to stderr."""
+    if not is_folder(arguments.data):
+        return model.read(arguments.data)
+    columns = columns_of(vars(model))
+    return read_folder(arguments.data, columns, missing=model.missing, report=show_reading)
+
+
+def show_reading(reading: Reading) -> None:
+    """A line on stderr for every group that was read."""
+    print(
+        f"read {reading.series:,} of {reading.all_series:,} series, "
+        f"{reading.rows:,} of {reading.all_rows:,} rows",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def print_pace(series: int, seconds: float) -> None:
+    """How long a thousand series took, where there are so many."""
+    if series >= MANY:
+        pace = 1000 * seconds / series
+        print(f"{series:,} series in {seconds:.1f} s, {pace:.2f} s per thousand", file=sys.stderr)
+
+
+def predict_many(model: Forecaster, arguments: Namespace) -> int:
+    """Write the forecasts of a folder, or to Parquet, group by group."""
+    if not arguments.out:
+        raise DataError("the forecasts of a folder need a file to go to; name it with --out")
+    if arguments.plot:
+        raise DataError("--plot draws the forecasts of one table, not those of a folder")
+    if arguments.on == "ray" and not is_folder(arguments.data):
+        raise DataError(f"{arguments.data}: --on ray forecasts a folder of Parquet files")
+    began = time.monotonic()
+    if arguments.on == "ray":
+        rows = predict_on_ray(model, arguments.data, arguments.out, workers=arguments.workers)
+    else:
+        rows = write_forecasts(model, arguments.data, arguments.out, show_reading)
+    print(f"{arguments.out}: {rows:,} rows", file=sys.stderr)
+    print_pace(rows // model.horizon, time.monotonic() - began)
+    return 0
