@@ -15,15 +15,12 @@ _ETT: dict[str, Any] = {
     "hidden_size": 128,
     "dropout": 0.5,
     "schedule": "cosine",
-    "batch_size": 256,
-    "epoch_steps": 200,
-    "max_epochs": 4,
 }
 
 
-def _ahead(rows: int) -> dict[str, Any]:
-    """Options of the segment model: rows that a step reads and writes."""
-    return {"segment": 24, "ahead": rows, "calendar": False}
+def _segments(rows: int, normalize: str) -> dict[str, Any]:
+    """Options of the segment model: `rows` that a step writes, and what a window is relative to."""
+    return {"segment": 24, "ahead": rows, "normalize": normalize, "calendar": False}
 
 
 _M4: dict[str, Any] = {
@@ -34,11 +31,23 @@ _M4: dict[str, Any] = {
 }
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "etth1": {**_ETT, "learning_rate": 2e-3},
-    "etth2": {**_ETT, "learning_rate": 1e-3},
+    "etth1": {
+        **_ETT,
+        "learning_rate": 2e-3,
+        "batch_size": 128,
+        "epoch_steps": 250,
+        "max_epochs": 3,
+    },
+    "etth2": {
+        **_ETT,
+        "learning_rate": 1e-3,
+        "batch_size": 256,
+        "epoch_steps": 200,
+        "max_epochs": 4,
+    },
     **{
-        f"{which}-{horizon}": {"options": _ahead(rows)}
-        for which in ("etth1", "etth2")
+        f"{which}-{horizon}": {"options": _segments(rows, normalize)}
+        for which, normalize in (("etth1", "mean"), ("etth2", "last"))
         for horizon, rows in ((96, 24), (192, 24), (336, 48), (720, 72))
     },
     "m4-hourly": {**_M4, "window": 48, "lags": (48, 72, 168, 336), "max_epochs": 40},
