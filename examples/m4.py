@@ -32,6 +32,7 @@ from holdfast.tasks.forecast import baselines, metrics
 START = np.datetime64("2020-01-01", "us")
 HOUR = np.timedelta64(3_600_000_000, "us")
 SHARED = {"validation": 0.01, "scaling": "log", "schedule": "cosine"}
+STEPS = {"window": 72, "lags": (48, 72, 168, 336), "max_epochs": 20, "epoch_steps": 60}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,21 @@ PARTS = {
                 "max_epochs": 40,
                 "epoch_steps": 100,
             },
+            "recurrent": {**STEPS, "model": "recurrent"},
+            "deepar": {
+                **STEPS,
+                "model": "deepar",
+                "output": "student_t",
+                "options": {"anchor": True},
+            },
+            "es": {
+                "model": "es",
+                "hidden_size": 40,
+                "window": 48,
+                "lags": (336,),
+                "max_epochs": 15,
+                "epoch_steps": 60,
+            },
         },
     ),
     "weekly": Part(
@@ -70,6 +86,22 @@ PARTS = {
         (9.161, 2.777),
         {
             "direct": {"window": 26, "lags": (52,), "max_epochs": 10, "epoch_steps": 100},
+            "recurrent": {
+                "model": "recurrent",
+                "window": 26,
+                "lags": (52,),
+                "max_epochs": 10,
+                "epoch_steps": 60,
+            },
+            "es": {
+                "model": "es",
+                "hidden_size": 40,
+                "window": 52,
+                "lags": (104,),
+                "max_epochs": 15,
+                "epoch_steps": 60,
+                "options": {"rows": 13},
+            },
         },
     ),
 }

@@ -201,7 +201,8 @@ def test_what_cannot_be_rolled_is_refused() -> None:
 def test_counts_are_learned_with_a_negative_binomial() -> None:
     table = daily(400).with_columns(pl.col("y").round().clip(0).alias("y"))
     settings = {**SMALL, "max_epochs": 15, "hidden_size": 16, "scaling": "mean"}
-    model = Forecaster(**settings, model="deepar", output="negative_binomial").fit(table[:360])
+    settings |= {"model": "deepar", "output": "negative_binomial", "options": {"anchor": True}}
+    model = Forecaster(**settings).fit(table[:360])
     rolled = model.roll(table, quantiles=(0.1, 0.9))
     low, high = rolled.forecasts.quantiles[..., 0], rolled.forecasts.quantiles[..., 1]
     inside = np.mean((rolled.truth >= low) & (rolled.truth <= high))
