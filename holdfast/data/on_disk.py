@@ -17,7 +17,7 @@ def disk_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
     The file lies in the folder of temporary files, ``TMPDIR``. Raises `DataError` when it is full.
 
-    >>> disk_array((2, 3), np.float32).sum()
+    >>> float(disk_array((2, 3), np.float32).sum())
     0.0
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize

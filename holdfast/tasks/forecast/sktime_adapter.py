@@ -107,7 +107,7 @@ class SktimeForecaster(BaseForecaster):
         """The frame of forecasts after the end of what has been seen."""
         future = None
         if self._covariates:
-            known = X if X is not None else self._covariate_rows
+            known: Any = X if X is not None else self._covariate_rows
             future = self._named(known[known.index > self._rows.index[-1]])
         return self.forecaster_.predict(self._table(), future=future, quantiles=shares)
 
@@ -116,7 +116,8 @@ class SktimeForecaster(BaseForecaster):
         pandas, y = require("pandas"), self._rows
         columns: dict[str, Any] = {"ds": self._times(y.index), "y": y.to_numpy(dtype=np.float64)}
         if self._covariates:
-            named = self._named(self._covariate_rows.loc[y.index])
+            rows: Any = self._covariate_rows
+            named = self._named(rows.loc[y.index])
             columns |= {name: named[name].to_numpy() for name in self._covariates}
         return pandas.DataFrame(columns)
 
