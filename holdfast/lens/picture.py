@@ -37,7 +37,7 @@ def picture(title: str, directions: Sequence[Direction]) -> Any:
 
 def _new_figure() -> tuple[Any, list[Any]]:
     """A figure with three axes below each other; no global state, no window."""
-    require("matplotlib")
+    require("matplotlib", "plots")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

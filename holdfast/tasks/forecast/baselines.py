@@ -114,7 +114,7 @@ def _ets(
     y: np.ndarray, origins: np.ndarray, horizon: int, setting: EtsSetting, levels: dict[str, Any]
 ) -> Iterator[dict[str, np.ndarray]]:
     """What AutoETS says after each origin; fitted anew as `setting` says."""
-    models: Any = require("statsforecast.models")
+    models: Any = require("statsforecast.models", "baselines")
     every = math.ceil(len(origins) / setting.fits)
     model: Any = None
     for index, origin in enumerate(origins):
