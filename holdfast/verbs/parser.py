@@ -27,7 +27,8 @@ class Parser(argparse.ArgumentParser):
         print(f"holdfast: error: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(REFUSED)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    # The overloads of argparse say the same in four ways.
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Refuse options that this verb does not have, naming the nearest one."""
         known, rest = super().parse_known_args(args, namespace)
         wrong = [word for word in rest if word.startswith("-")]

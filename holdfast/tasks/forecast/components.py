@@ -44,7 +44,11 @@ def mixture(model: Forecaster, panel: Panel) -> Mixture | None:
         return None
     windows, batch = _last_windows(model, panel)
     caught: list[torch.Tensor] = []
-    hook = head.out.register_forward_hook(lambda module, given, out: caught.append(out))
+
+    def catch(module: Any, given: Any, out: Any) -> None:
+        caught.append(out)
+
+    hook = head.out.register_forward_hook(catch)
     try:
         with torch.inference_mode():
             net(batch)
@@ -105,7 +109,8 @@ def _mixture_figure(model: Forecaster, panel: Panel, found: Mixture) -> Any:
     plots.legend(top)
     plots.dates(top)
     order = np.argsort(-found.shares[0].mean(axis=0))
-    kept, rest = order[: MOST_SOURCES - 1], order[MOST_SOURCES - 1 :]
+    count = MOST_SOURCES - (len(order) > MOST_SOURCES)
+    kept, rest = order[:count], order[count:]
     parts = [found.shares[0][:, place] for place in kept]
     names = [found.sources[place] for place in kept]
     if len(rest):

@@ -8,11 +8,11 @@ from pathlib import Path
 from holdfast.data.atomic import write_file
 from holdfast.data.metro import load_metro_traffic
 from holdfast.data.panel import Panel
+from holdfast.tasks.forecast.demo_report import demo_figure, demo_report
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation, evaluate
 from holdfast.tasks.forecast.origins import SPAN
 from holdfast.tasks.forecast.plots import png
-from holdfast.tasks.forecast.demo_report import demo_figure, demo_report
 from holdfast.tasks.forecast.speed import Speed, compare_layers
 from holdfast.tasks.progress import training_bar
 

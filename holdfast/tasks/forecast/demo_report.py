@@ -13,7 +13,6 @@ from holdfast.tasks.forecast.evaluate import OURS, Evaluation, show_score
 from holdfast.tasks.forecast.report import MASE_NOTE, scores_html, settings_facts
 from holdfast.tasks.forecast.speed import Speed
 
-
 LEAD = (
     "Hourly traffic, forecast at every midnight of the last 70 days by a recurrent network that "
     "never saw them, beside simple rules and exponential smoothing."

@@ -12,6 +12,7 @@ from holdfast.tasks.forecast import plots
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import OURS, Evaluation
 from holdfast.tasks.forecast.forecasts import Forecasts
+from holdfast.tasks.forecast.rolled import Rolled
 
 # Rows of history beside a forecast, in horizons; windows beside the truth, and rows of them.
 HISTORY, WINDOWS, ROWS = 7, 14, 400
@@ -90,7 +91,8 @@ def backtest_figure(evaluation: Evaluation) -> Any:
         begin = max(0, int(origins[0]) + 1 - 2 * H)
         end = min(len(series), int(origins[count - 1]) + 1 + H)
         truth = np.where(series.observed, series.y, np.nan)[begin:end]
-        ax.plot(series.times[begin:end], truth, color=plots.INK, linewidth=1.1, label="measured")
+        times = series.times[begin:end]
+        ax.plot(times, truth, color=plots.INK, linewidth=1.0, label="measured", zorder=3)
         for k, origin in enumerate(origins[:count]):
             times = series.times[origin + 1 : origin + 1 + H]
             row, named = first + k, k == 0
@@ -116,16 +118,19 @@ def horizon_figure(evaluation: Evaluation) -> Any:
     """Mean absolute error by how far ahead, every method that is not off the chart."""
     figure, (ax,) = plots.new_figure(5.6, 3.8)
     steps = np.arange(1, evaluation.rolled.horizon + 1)
-    limit = 4 * min(row["MAE"] for row in evaluation.scores.values())
+    spread = spreads(evaluation.rolled)
+    found = {method: errors(evaluation, method, 0, spread) for method in evaluation.scores}
+    limit = 4 * min(float(np.nanmean(error)) for error in found.values())
     marker = "o" if len(steps) < 3 else None
-    for (method, row), color in zip(evaluation.scores.items(), plots.COLORS, strict=False):
-        if row["MAE"] <= limit:
+    for (method, error), color in zip(found.items(), plots.COLORS, strict=False):
+        if np.nanmean(error) <= limit:
             width, order = (2.2, 3) if method == OURS else (1.3, 2)
-            error = errors(evaluation, method, 0)
             ax.plot(steps, error, color=color, lw=width, label=method, marker=marker, zorder=order)
     ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    plots.labels(ax, "rows ahead", "mean absolute error")
+    ax.locator_params(axis="x", integer=True)
+    many = len(evaluation.rolled.panel.series) > 1
+    unit = "absolute error, standard deviations" if many else "mean absolute error"
+    plots.labels(ax, "rows ahead", unit)
     ax.legend(frameon=False, fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     return figure
 
@@ -135,15 +140,10 @@ def residual_figure(evaluation: Evaluation) -> Any:
     rolled = evaluation.rolled
     H, panel = rolled.horizon, rolled.panel
     residual = np.where(rolled.weight > 0, rolled.truth - rolled.forecast, np.nan)
-    spread = np.ones(len(residual))
-    times, first = [], 0
-    for series, origins in zip(panel.series, rolled.origins, strict=True):
-        rows = slice(first, first + len(origins))
-        if len(panel.series) > 1:
-            spread[rows] = np.nanstd(rolled.truth[rows]) or 1.0
-        times.append(series.times[origins[:, None] + np.arange(1, H + 1)])
-        first += len(origins)
-    scaled = residual / spread[:, None]
+    steps = np.arange(1, H + 1)
+    pairs = zip(panel.series, rolled.origins, strict=True)
+    times = [series.times[origins[:, None] + steps] for series, origins in pairs]
+    scaled = residual / spreads(rolled)[:, None]
     unit = "standard deviations" if len(panel.series) > 1 else panel.columns.target
     figure, (left, right) = plots.new_figure(11, 3.4, 1, 2)
     size = float(np.clip(20_000 / max(1, scaled.size), 1, 9))
@@ -154,22 +154,26 @@ def residual_figure(evaluation: Evaluation) -> Any:
     plots.labels(left, y=unit)
     there = scaled[np.isfinite(scaled)]
     reach = np.quantile(np.abs(there), 0.995) or 1.0
-    right.hist(np.clip(there, -reach, reach), bins=41, color=plots.OURS, alpha=0.8)
+    bins = int(np.clip(np.sqrt(there.size), 9, 41))
+    right.hist(np.clip(there, -reach, reach), bins=bins, color=plots.OURS, alpha=0.8)
     right.axvline(0, color=plots.INK, linewidth=0.8)
     bias = float(there.mean())
     plots.title(right, f"how often; mean {bias:.3g}, standard deviation {there.std():.3g}")
     plots.labels(right, unit, "forecasts")
-    right.xaxis.get_major_locator().set_params(nbins=7)
+    right.locator_params(axis="x", nbins=7)
+    right.xaxis.set_major_formatter(plots.short)
     return figure
 
 
 def learning_figure(model: Forecaster) -> Any:
     """Loss by epoch on training and held-out rows, the kept epoch marked; other members thin."""
     figure, (ax,) = plots.new_figure(5.6, 3.8)
+    every: list[float] = []
     for member in model.members_:
         rows = member["history"]
         epochs, held = ([row[name] for row in rows] for name in ("epoch", "valid_loss"))
         ax.plot(epochs, held, color=plots.OURS, linewidth=0.8, alpha=0.5)
+        every += held
     epochs = [row["epoch"] for row in model.history_]
     best = model.history_[model.best_epoch_ - 1]
     train = [row["train_loss"] for row in model.history_]
@@ -187,10 +191,11 @@ def learning_figure(model: Forecaster) -> Any:
         fontsize=8,
         color=plots.OURS,
     )
-    low, high = min(*held, *train), float(np.quantile(held + train, 0.97))
+    every += held + train
+    low, high = min(every), float(np.quantile(every, 0.97))
     room = 0.12 * max(high - low, 0.02 * abs(low), 1e-6)
     ax.set_ylim(low - 1.5 * room, high + room)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     plots.labels(ax, "epoch", "loss, scaled values")
     plots.legend(ax)
     return figure
@@ -202,10 +207,28 @@ def best_baseline(evaluation: Evaluation) -> str:
     return min(others, key=lambda name: others[name]) if others else ""
 
 
-def errors(evaluation: Evaluation, method: str, axis: int) -> np.ndarray:
-    """Mean absolute error over observed targets along `axis`: 0 gives steps, 1 gives forecasts."""
+def spreads(rolled: Rolled) -> np.ndarray:
+    """What errors (W,) are divided by: 1, or of several series the deviation of each."""
+    spread, first = np.ones(len(rolled.forecast)), 0
+    if len(rolled.panel.series) > 1:
+        truth = rolled.truth
+        for origins in rolled.origins:
+            rows = slice(first, first + len(origins))
+            spread[rows] = truth[rows].std() or 1.0 if len(origins) else 1.0
+            first += len(origins)
+    return spread
+
+
+def errors(
+    evaluation: Evaluation, method: str, axis: int, spread: np.ndarray | None = None
+) -> np.ndarray:
+    """Mean absolute error over observed targets along `axis`: 0 gives steps, 1 gives forecasts.
+
+    Each forecast's is divided by its `spread` (W,) if given.
+    """
     rolled = evaluation.rolled
     error = np.abs(rolled.truth - evaluation.forecasts[method]) * rolled.weight
+    error = error if spread is None else error / spread[:, None]
     total = rolled.weight.sum(axis=axis)
     return np.divide(error.sum(axis=axis), total, out=np.full(len(total), np.nan), where=total > 0)
 

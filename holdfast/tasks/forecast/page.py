@@ -33,6 +33,8 @@ section { padding: 1.3rem 1.4rem; margin: 0 0 1.2rem; }
 .warning ul { margin: 0; padding-left: 1.2rem; }
 figure { margin: 0 0 .8rem; }
 .scroll { overflow-x: auto; }
+.end { direction: rtl; }
+.end > * { direction: ltr; }
 .scroll:focus-visible { outline: 3px solid var(--ours); outline-offset: 2px; }
 img { display: block; width: 100%; height: auto; }
 img.wide { min-width: 42rem; }
@@ -51,7 +53,7 @@ td.best { background: #e6f4fa; }
 .facts th { color: var(--quiet); width: 14rem; }
 code { font: .86em/1.4 ui-monospace, "Cascadia Code", Menlo, Consolas, monospace;
   overflow-wrap: anywhere; }
-footer, .note, figcaption { color: var(--quiet); font-size: .88rem; }
+footer, .note { color: var(--quiet); font-size: .88rem; }
 .note { margin-top: .8rem; }
 @media (max-width: 40rem) {
   main { padding: 1.4rem .8rem 3rem; }
@@ -112,13 +114,15 @@ def beside(*sections: str) -> str:
     return f'<div class="two">{body}</div>' if body else ""
 
 
-def picture(figure: Any, meaning: str, *, wide: bool = True, caption: str = "") -> str:
-    """A figure inside the page, and what it shows for those who do not see it."""
+def picture(figure: Any, meaning: str, *, wide: bool = True, end: bool = False) -> str:
+    """A figure inside the page, and what it shows for those who do not see it.
+
+    Where a `wide` one has to be scrolled, its right `end` is seen first if that is what matters.
+    """
     kind = ' class="wide"' if wide else ""
     image = f'<img{kind} alt="{text(meaning)}" src="{plots.inline(figure)}">'
-    shown = _scrolling(image, meaning) if wide else image
-    below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    return f"<figure>{shown}{below}</figure>"
+    shown = _scrolling(image, meaning, "scroll end" if end else "scroll") if wide else image
+    return f"<figure>{shown}</figure>"
 
 
 def note(words: str) -> str:
@@ -180,8 +184,7 @@ def facts(rows: dict[str, Any]) -> str:
     return f'<table class="facts"><tbody>{lines}</tbody></table>'
 
 
-def _scrolling(body: str, meaning: str) -> str:
+def _scrolling(body: str, meaning: str, kind: str = "scroll") -> str:
     """Something that may be wider than the page, and can be scrolled with the keyboard."""
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{text(meaning)}">{body}</div>'
-    )
+    label = text(meaning)
+    return f'<div class="{kind}" role="region" tabindex="0" aria-label="{label}">{body}</div>'

@@ -31,8 +31,8 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
         ax.tick_params(colors=INK, labelsize=8)
         ax.grid(axis="y", color=LINE, linewidth=0.6)
         ax.set_axisbelow(True)
-        ax.yaxis.set_major_formatter(_short)
-        ax.yaxis.get_major_locator().set_params(nbins=6)
+        ax.yaxis.set_major_formatter(short)
+        ax.locator_params(axis="y", nbins=6)
     return figure, axes
 
 
@@ -100,7 +100,7 @@ def inline(figure: Any) -> str:
     return "data:image/png;base64," + base64.b64encode(png(figure)).decode("ascii")
 
 
-def _short(value: float, _: Any = None) -> str:
+def short(value: float, _: Any = None) -> str:
     """A tick's number with no more digits than it needs: 1,500, 2.5M, 0.04."""
     size = abs(value)
     for limit, unit, name in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M")):
@@ -108,4 +108,4 @@ def _short(value: float, _: Any = None) -> str:
             return f"{value / unit:.4g}{name}"
     if size >= 10_000:
         return f"{value:,.0f}"
-    return f"{value:.6g}"
+    return f"{value:.6g}".replace("-", "−")

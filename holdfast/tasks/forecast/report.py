@@ -46,7 +46,7 @@ def report(
     if fan is not None:
         said = f"measured values of {target} and the forecast after them"
         figure = figures.forecast_figure(panel, fan)
-        parts.append(page.section("Forecast", page.picture(figure, said)))
+        parts.append(page.section("Forecast", page.picture(figure, said, end=True)))
     if evaluation is not None:
         parts += _scored(model, evaluation)
     learned = page.picture(
