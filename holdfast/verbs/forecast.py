@@ -7,18 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast.verbs.forecast_settings import add_settings, given
-from holdfast.verbs.parser import count, numbers
+from holdfast.verbs.parser import count, numbers, whole
 
 TABLE_HELP = "CSV or Parquet file (also .gz, .xz)"
 
 
 def add_forecast(verbs: Any) -> None:
-    """``holdfast forecast fit|predict|evaluate|models``."""
+    """``holdfast forecast fit|predict|evaluate|cross-validate|samples|models``."""
     parser = verbs.add_parser(
         "forecast", help="train a forecaster on a table, predict with it, and score it"
     )
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
-    for add in (_add_fit, _add_predict, _add_evaluate, _add_models):
+    for add in STEPS:
         add(steps)
 
 
@@ -63,9 +63,8 @@ def _add_predict(steps: Any) -> None:
         "--quantiles", type=numbers, default=(), metavar="0.1,0.9", help="shares between 0 and 1"
     )
     _add_static(parser)
-    parser.add_argument(
-        "--future-table", metavar="TABLE", help="id, time and future covariates after the end"
-    )
+    _add_future(parser)
+    parser.add_argument("--samples", type=count, metavar="N", help="columns of N whole futures")
     parser.add_argument("--out", metavar="FILE", help=".csv or .parquet to write (default: stdout)")
     parser.add_argument("--plot", metavar="PNG", help="picture to write")
     parser.add_argument("--report", metavar="HTML", help="page to write")
@@ -82,6 +81,35 @@ def _add_evaluate(steps: Any) -> None:
     parser.add_argument("--plot", metavar="PNG", help="picture of forecasts and errors to write")
     parser.add_argument("--report", metavar="HTML", help="page to write")
     parser.set_defaults(run=_runs("evaluate_model"))
+
+
+def _add_cross_validate(steps: Any) -> None:
+    parser = steps.add_parser(
+        "cross-validate",
+        usage="%(prog)s DATA [OPTIONS]",
+        help="scores of several cutoffs, each trained as if nothing later existed",
+    )
+    parser.add_argument("data", metavar="DATA", help=TABLE_HELP)
+    parser.add_argument("--windows", type=count, default=3, metavar="N", help="cutoffs (3)")
+    parser.add_argument("--step", type=count, metavar="ROWS", help="between cutoffs (horizon)")
+    parser.add_argument("--refit", type=count, metavar="N", help="train anew at every N-th cutoff")
+    parser.add_argument("--levels", type=numbers, default=(), metavar="80,95", help="intervals, %%")
+    _add_static(parser)
+    parser.add_argument("--out", metavar="FILE", help=".csv or .parquet with every forecast")
+    parser.add_argument("--plot", metavar="PNG", help="picture of forecasts to write")
+    add_settings(parser)
+    parser.set_defaults(run=_run_cross_validate)
+
+
+def _add_samples(steps: Any) -> None:
+    parser = steps.add_parser("samples", help="whole futures after DATA, each as likely as another")
+    _add_model_and_data(parser, "table that ends where the futures begin")
+    parser.add_argument("--count", type=count, default=100, metavar="N", help="futures (100)")
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="chooses them (0)")
+    _add_static(parser)
+    _add_future(parser)
+    parser.add_argument("--out", metavar="FILE", help=".csv or .parquet to write (default: stdout)")
+    parser.set_defaults(run=_runs("samples"))
 
 
 def _add_models(steps: Any) -> None:
@@ -106,6 +134,18 @@ def _run_fit(arguments: argparse.Namespace) -> int:
     return commands.fit(arguments, given(arguments))
 
 
+def _add_future(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--future-table", metavar="TABLE", help="id, time and future covariates after the end"
+    )
+
+
+def _run_cross_validate(arguments: argparse.Namespace) -> int:
+    from holdfast.tasks.forecast import commands
+
+    return commands.cross_validate(arguments, given(arguments))
+
+
 def _runs(name: str) -> Callable[[argparse.Namespace], int]:
     """A function that runs a command, and imports it only then."""
 
@@ -121,3 +161,13 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     from holdfast.tasks.forecast import demo
 
     return demo.run(arguments.out, seed=arguments.seed, max_epochs=arguments.max_epochs)
+
+
+STEPS = (
+    _add_fit,
+    _add_predict,
+    _add_evaluate,
+    _add_cross_validate,
+    _add_samples,
+    _add_models,
+)

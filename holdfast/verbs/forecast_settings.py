@@ -73,6 +73,12 @@ SETTINGS = (
     Setting(
         SAYS, "quantiles", (), numbers, "Q,Q", "shares between 0 and 1, for --output quantiles"
     ),
+    Setting(
+        SAYS, "intervals", None, str, "KIND", "conformal: measured on rows that nothing trains on"
+    ),
+    Setting(
+        SAYS, "calibration", 0.1, number, "SHARE", "of each series' end, for --intervals conformal"
+    ),
     Setting(MODEL, "model", "direct", str, "NAME", "auto, or a name of `holdfast forecast models`"),
     Setting(MODEL, "budget", 60.0, number, "S", "seconds in which auto chooses"),
     Setting(MODEL, "cell", "lstm", str, "NAME", "a cell of `holdfast cells`"),

@@ -1,4 +1,4 @@
-"""What ``holdfast forecast fit|predict|evaluate|models`` do, given their parsed arguments."""
+"""What the steps of ``holdfast forecast`` do, given their parsed arguments."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from holdfast.data.panel import Panel
 from holdfast.errors import DataError, HoldfastWarning
 from holdfast.tasks.forecast import figures, plots
 from holdfast.tasks.forecast.attempt import Attempt
+from holdfast.tasks.forecast.backtests import as_evaluation
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation, evaluate
 from holdfast.tasks.forecast.models import describe
 from holdfast.tasks.forecast.report import report
+from holdfast.tasks.forecast.settings import check_settings
 from holdfast.tasks.forecast.terminal import show_sparklines
-from holdfast.tasks.forecast.verdict import judge
+from holdfast.tasks.forecast.verdict import judge, warn_if_beaten
 from holdfast.tasks.progress import training_bar, working
 
 TABLES, PARQUET = (".csv", ".txt", ".parquet", ".pq"), (".parquet", ".pq")
@@ -85,7 +87,11 @@ def predict(arguments: Namespace) -> int:
         )
     with _kept_warnings() as warned:
         frame = model.predict(panel, levels=arguments.levels, quantiles=arguments.quantiles)
-    table = require("narwhals").from_native(frame, eager_only=True)
+    table = _table(frame)
+    if arguments.samples:
+        futures = _table(model.predict_samples(panel, arguments.samples))
+        names = [name for name in futures.columns if name not in table.columns]
+        table = table.with_columns(*(futures[name] for name in names))
     if arguments.plot or arguments.report:
         fan = _fan(model, panel, arguments.levels)
         if arguments.plot:
@@ -121,6 +127,48 @@ def evaluate_model(arguments: Namespace) -> int:
         write_file(arguments.plot, plots.png(figures.backtest_figure(result)))
     if arguments.report:
         _write_report(arguments.report, model, panel, result, warned)
+    return 0
+
+
+def cross_validate(arguments: Namespace, settings: dict[str, Any]) -> int:
+    """Print the scores over several cutoffs; write every forecast and a picture when asked."""
+    _check_suffix(arguments.out, "--out", TABLES)
+    _check_suffix(arguments.plot, "--plot", (".png",))
+    model = Forecaster(**settings)
+    check_settings(model.get_params())
+    with working(f"reading {arguments.data}"):
+        panel = model.read(arguments.data, static=arguments.static_table)
+    with working(f"training and forecasting at {arguments.windows} cutoffs"):
+        backtest = model.cross_validate(
+            panel,
+            arguments.windows,
+            arguments.step,
+            arguments.refit or False,
+            levels=arguments.levels,
+        )
+    result = as_evaluation(backtest)
+    warn_if_beaten(result.scores)
+    count = len(result.rolled.forecast)
+    print(f"{count} forecasts of {model.horizon} rows, {arguments.windows} cutoffs\n")
+    print(result.text())
+    if arguments.plot:
+        write_file(arguments.plot, plots.png(figures.backtest_figure(result)))
+    if arguments.out:
+        _write_table(_table(backtest.frame()), arguments.out)
+    return 0
+
+
+def samples(arguments: Namespace) -> int:
+    """Write whole futures as CSV or Parquet, a column each."""
+    _check_suffix(arguments.out, "--out", TABLES)
+    model = Forecaster.load(arguments.model)
+    with working(f"reading {arguments.data}"):
+        panel = model.known(
+            arguments.data, static=arguments.static_table, future=arguments.future_table
+        )
+    _write_table(
+        _table(model.predict_samples(panel, arguments.count, seed=arguments.seed)), arguments.out
+    )
     return 0
 
 
@@ -162,9 +210,13 @@ def _fan(model: Forecaster, panel: Panel, levels: tuple[float, ...]) -> figures.
             if not tried or levels:
                 raise
             continue
-        table = require("narwhals").from_native(frame, eager_only=True)
-        return figures.fan_of_table(table, tried, model.horizon)
+        return figures.fan_of_table(_table(frame), tried, model.horizon)
     raise AssertionError("a forecast without intervals is always tried")
+
+
+def _table(frame: Any) -> Any:
+    """A native frame as one of narwhals."""
+    return require("narwhals").from_native(frame, eager_only=True)
 
 
 def _write_table(table: Any, out: str | None) -> None:

@@ -17,7 +17,8 @@ from holdfast.tasks.forecast.verdict import judge
 
 MASE_NOTE = (
     "Values that were not measured do not count. MASE divides by the in-sample error of the value "
-    "one season before; sMAPE and MAPE are in percent. The best value of each column is shaded."
+    "one season before; sMAPE and MAPE are in percent; cover is the share of values within the "
+    "interval of so many percent, width its mean width. The best value of each column is shaded."
 )
 
 
@@ -70,7 +71,7 @@ def report(
 
 def scores_html(evaluation: Evaluation) -> str:
     """The score table with the best value of each column shaded."""
-    names = tuple(next(iter(evaluation.scores.values())))
+    names = evaluation.names
     methods = list(evaluation.scores)
     rows = [[m, *(show_score(evaluation.scores[m][n]) for n in names)] for m in methods]
     best = []
