@@ -9,7 +9,7 @@ from typing import Any
 from holdfast.verbs.forecast_settings import add_settings, given
 from holdfast.verbs.parser import count, numbers, whole
 
-TABLE_HELP = "CSV or Parquet file (also .gz, .xz)"
+TABLE_HELP = "CSV or Parquet file (also .gz, .xz), or a folder of Parquet files"
 
 
 def add_forecast(verbs: Any) -> None:
@@ -48,6 +48,7 @@ def _add_fit(steps: Any) -> None:
     _add_static(parser)
     parser.add_argument("--start", metavar="MODEL", help="go on from an earlier model's weights")
     parser.add_argument("--no-autoets", action="store_true", help="leave AutoETS out of scores")
+    _add_on(parser)
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     again.add_argument("--restart", action="store_true", help="replace an older model or attempt")
@@ -66,6 +67,7 @@ def _add_predict(steps: Any) -> None:
     _add_future(parser)
     parser.add_argument("--samples", type=count, metavar="N", help="columns of N whole futures")
     parser.add_argument("--out", metavar="FILE", help=".csv or .parquet to write (default: stdout)")
+    _add_on(parser)
     parser.add_argument("--plot", metavar="PNG", help="picture to write")
     parser.add_argument("--report", metavar="HTML", help="page to write")
     parser.set_defaults(run=_runs("predict"))
@@ -138,6 +140,11 @@ def _add_future(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--future-table", metavar="TABLE", help="id, time and future covariates after the end"
     )
+
+
+def _add_on(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--on", choices=("ray",), help="run on a Ray cluster, or one made here")
+    parser.add_argument("--workers", type=count, default=2, metavar="N", help="for --on ray (2)")
 
 
 def _run_cross_validate(arguments: argparse.Namespace) -> int:

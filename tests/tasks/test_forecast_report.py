@@ -110,7 +110,8 @@ def test_fans_hold_what_the_frame_says(model: Forecaster, evaluation: Evaluation
     frame = _frame(model)
     fan = figures.fan_of_table(frame, (80.0, 95.0), model.horizon)
     assert [level for level, _, _ in fan.bands] == [95.0, 80.0]
-    assert_same(fan.bands[1][1].ravel(), frame["forecast-lo-80"].to_numpy(), "80 %, lower end")
+    expected = np.array(frame["forecast-lo-80"].to_list())
+    assert_same(fan.bands[1][1].ravel(), expected, "80 %, lower end")
     rolled = figures.fan_of(evaluation.rolled.forecasts)
     assert len(rolled.bands) == 2
     for _, low, high in rolled.bands:
@@ -126,7 +127,7 @@ def test_the_mixture_is_the_forecast(model: Forecaster) -> None:
     first = model.nets_
     try:
         model.nets_ = first[:1]
-        alone = _frame(model)["forecast"].to_numpy()[: model.horizon]
+        alone = np.array(_frame(model)["forecast"].to_list())[: model.horizon]
     finally:
         model.nets_ = first
     assert_same(found.point[0], alone, "the first network's forecast")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.data.atomic import write_file
+from holdfast.data.folder import is_folder, read_folder
 from holdfast.data.optional import require
 from holdfast.data.panel import Panel
 from holdfast.errors import DataError, HoldfastWarning
@@ -22,7 +23,8 @@ from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation, evaluate
 from holdfast.tasks.forecast.models import describe
 from holdfast.tasks.forecast.report import report
-from holdfast.tasks.forecast.settings import check_settings
+from holdfast.tasks.forecast.settings import check_settings, columns_of
+from holdfast.tasks.forecast.shards import write_forecasts
 from holdfast.tasks.forecast.terminal import show_sparklines
 from holdfast.tasks.forecast.verdict import judge, warn_if_beaten
 from holdfast.tasks.progress import training_bar, working
@@ -40,19 +42,11 @@ def fit(arguments: Namespace, settings: dict[str, Any]) -> int:
         print(f"{attempt.out}: the training is finished; nothing to resume")
         return 0
     model = Forecaster(**settings)
-    with working(f"reading {arguments.data}"):
-        panel = model.read(arguments.data, static=arguments.static_table)
+    panel = _read(model, arguments)
     training = _without_tail(panel, arguments.holdout) if arguments.holdout else panel
     with _kept_warnings() as warned:
         try:
-            with training_bar(model) as watcher:
-                model.fit(
-                    training,
-                    start=arguments.start,
-                    checkpoint=attempt.checkpoint,
-                    resume=arguments.resume,
-                    report=watcher,
-                )
+            _train(model, training, attempt, arguments)
         except KeyboardInterrupt:
             hint = "; run the same command with --resume to go on" if attempt.begun() else ""
             print(f"holdfast: interrupted{hint}", file=sys.stderr)
@@ -81,10 +75,9 @@ def predict(arguments: Namespace) -> int:
     _check_suffix(arguments.plot, "--plot", (".png",))
     _check_suffix(arguments.report, "--report", (".html", ".htm"))
     model = Forecaster.load(arguments.model)
-    with working(f"reading {arguments.data}"):
-        panel = model.known(
-            arguments.data, static=arguments.static_table, future=arguments.future_table
-        )
+    if arguments.on or (is_folder(arguments.data) and arguments.out):
+        return _predict_folder(model, arguments)
+    panel = _known(model, arguments)
     with _kept_warnings() as warned:
         frame = model.predict(panel, levels=arguments.levels, quantiles=arguments.quantiles)
     table = _table(frame)
@@ -109,8 +102,7 @@ def evaluate_model(arguments: Namespace) -> int:
     _check_suffix(arguments.plot, "--plot", (".png",))
     _check_suffix(arguments.report, "--report", (".html", ".htm"))
     model = Forecaster.load(arguments.model)
-    with working(f"reading {arguments.data}"):
-        panel = model.known(arguments.data, static=arguments.static_table)
+    panel = _known(model, arguments)
     with _kept_warnings() as warned, working("scoring"):
         result = evaluate(
             model,
@@ -136,8 +128,7 @@ def cross_validate(arguments: Namespace, settings: dict[str, Any]) -> int:
     _check_suffix(arguments.plot, "--plot", (".png",))
     model = Forecaster(**settings)
     check_settings(model.get_params())
-    with working(f"reading {arguments.data}"):
-        panel = model.read(arguments.data, static=arguments.static_table)
+    panel = _read(model, arguments)
     with working(f"training and forecasting at {arguments.windows} cutoffs"):
         backtest = model.cross_validate(
             panel,
@@ -162,10 +153,7 @@ def samples(arguments: Namespace) -> int:
     """Write whole futures as CSV or Parquet, a column each."""
     _check_suffix(arguments.out, "--out", TABLES)
     model = Forecaster.load(arguments.model)
-    with working(f"reading {arguments.data}"):
-        panel = model.known(
-            arguments.data, static=arguments.static_table, future=arguments.future_table
-        )
+    panel = _known(model, arguments)
     _write_table(
         _table(model.predict_samples(panel, arguments.count, seed=arguments.seed)), arguments.out
     )
@@ -186,6 +174,64 @@ def scores_text(evaluation: Evaluation | None, rows: int | None) -> str:
     said = [] if verdict is None else [f"{verdict.sentence()[0].upper()}{verdict.sentence()[1:]}."]
     notes = [f"{note}." for note in evaluation.notes]
     return "\n\n".join([f"On the {rows} rows held out:", evaluation.table(), *said, *notes])
+
+
+def _read(model: Forecaster, arguments: Namespace) -> Panel:
+    """The table or folder to train on, and how far reading is."""
+    with working(f"reading {arguments.data}") as tell:
+        if not is_folder(arguments.data):
+            return model.read(arguments.data, static=arguments.static_table)
+        columns, static = columns_of(vars(model)), arguments.static_table
+        return read_folder(
+            arguments.data, columns, missing=model.missing, static=static, report=tell
+        )
+
+
+def _known(model: Forecaster, arguments: Namespace) -> Panel:
+    """The table that a trained model is to look at."""
+    future = getattr(arguments, "future_table", None)
+    with working(f"reading {arguments.data}"):
+        return model.known(arguments.data, static=arguments.static_table, future=future)
+
+
+def _train(model: Forecaster, panel: Panel, attempt: Attempt, arguments: Namespace) -> None:
+    """Train here, or with several processes of a Ray cluster."""
+    how: dict[str, Any] = {"checkpoint": attempt.checkpoint, "resume": arguments.resume}
+    if arguments.on is None:
+        with training_bar(model) as watcher:
+            model.fit(panel, start=arguments.start, report=watcher, **how)
+        return
+    if arguments.start is not None:
+        raise DataError("--start does not go with --on ray; leave one of them out")
+    from holdfast.tasks.forecast.on_ray import fit_on_ray
+
+    with working(f"training with {arguments.workers} workers"):
+        fit_on_ray(model, panel, workers=arguments.workers, **how)
+
+
+def _predict_folder(model: Forecaster, arguments: Namespace) -> int:
+    """Forecasts of a folder of many series, group by group, straight into the file."""
+    for option in ("plot", "report", "samples"):
+        if getattr(arguments, option):
+            raise DataError(f"--{option} does not go with a folder; give a table of some series")
+    if not arguments.out:
+        raise DataError("--on ray needs --out; name the file to write")
+    if arguments.on and not is_folder(arguments.data):
+        raise DataError(f"--on ray reads folders of Parquet files; {arguments.data} is none")
+    how: dict[str, Any] = {
+        "static": arguments.static_table,
+        "future": arguments.future_table,
+        "levels": arguments.levels,
+        "quantiles": arguments.quantiles,
+    }
+    with working(f"forecasting {arguments.data}") as tell:
+        if arguments.on:
+            from holdfast.tasks.forecast.on_ray import predict_on_ray
+
+            predict_on_ray(model, arguments.data, arguments.out, workers=arguments.workers, **how)
+        else:
+            write_forecasts(model, arguments.data, arguments.out, tell, **how)
+    return 0
 
 
 def _write_report(

@@ -61,7 +61,8 @@ def mixture(model: Forecaster, panel: Panel) -> Mixture | None:
         base = level[:, 0] + (shares * candidates[:, 0]).sum(dim=-1)
         point = net.head.point(out[:, 0, :, : head.size], base, batch.scale[:, None])
     owner = np.arange(len(base))[:, None]
-    sources = (*(f"{lag:,} rows before" for lag in head.lags), "last value")
+    grown = (f"{head.growing[1]:,} rows before, and growth",) if head.growing else ()
+    sources = (*(f"{lag:,} rows before" for lag in head.lags), *grown, "last value")
     base, point = (windows.undo(part.double().numpy(), owner) for part in (base, point))
     return Mixture(sources, shares.numpy(), base, point)
 

@@ -22,7 +22,7 @@ HELD_OUT = 70 * 24
 def run(out: str, seed: int = 0, max_epochs: int | None = None) -> int:
     """Train on all but the last 70 days, score those, write model, picture and report to `out`."""
     folder = Path(out)
-    model = Forecaster(horizon=24, missing="fill", seed=seed)
+    model = Forecaster(horizon=24, missing="fill", output="quantiles", seed=seed)
     if max_epochs is not None:
         model.set_params(max_epochs=max_epochs)
     panel = model.read(load_metro_traffic())
