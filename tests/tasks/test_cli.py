@@ -83,7 +83,7 @@ def test_the_report_is_self_contained_and_tells_every_score() -> None:
     page = demo_report(model, evaluation, compare_layers(1, 2, 3, 4, rounds=1), 1.5)
     assert self_contained(page)
     for method, scores in evaluation.scores.items():
-        assert f"<td>{method}</td>" in page
+        assert f">{method}</th>" in page
         assert show_score(scores["RMSE"]) in page
     for words in ("CC BY 4.0", model.data_["sha256"], "torch.nn.LSTM", "validation"):
         assert words in page
