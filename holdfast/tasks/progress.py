@@ -150,26 +150,11 @@ def training_bar(settings: Any) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[Callable[[Any], None]]:
-    """A sign of life on a terminal while something takes its time; elsewhere a line a minute.
-
-    What it yields is called with a `holdfast.data.folder.Reading` where many series are read.
-    """
+def working(what: str) -> Iterator[None]:
+    """A sign of life on a terminal while something takes its time; nothing elsewhere."""
     if not sys.stderr.isatty():
-        last = time.monotonic()
-
-        def line(reading: Any) -> None:
-            nonlocal last
-            if time.monotonic() - last > PLAIN_SECONDS:
-                last = time.monotonic()
-                print(f"{what}: {_so_far(reading)}", file=sys.stderr, flush=True)
-
-        yield line
+        yield
         return
     console = require("rich.console").Console(stderr=True)
-    with console.status(what) as status:
-        yield lambda reading: status.update(f"{what}: {_so_far(reading)}")
-
-
-def _so_far(reading: Any) -> str:
-    return f"{reading.series:,} of {reading.all_series:,} series"
+    with console.status(what):
+        yield

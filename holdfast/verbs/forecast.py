@@ -143,7 +143,9 @@ def _add_future(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_on(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--on", choices=("ray",), help="run on a Ray cluster, or one made here")
+    parser.add_argument(
+        "--on", choices=("here", "ray"), default="here", help="ray: on a cluster, or one made here"
+    )
     parser.add_argument("--workers", type=count, default=2, metavar="N", help="for --on ray (2)")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.data.atomic import write_file
-from holdfast.data.folder import is_folder, read_folder
+from holdfast.data.folder import is_folder
 from holdfast.data.optional import require
 from holdfast.data.panel import Panel
 from holdfast.errors import DataError, HoldfastWarning
@@ -21,15 +22,17 @@ from holdfast.tasks.forecast.attempt import Attempt
 from holdfast.tasks.forecast.backtests import as_evaluation
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation, evaluate
+from holdfast.tasks.forecast.many import predict_many, print_pace, read_shown, show_reading
 from holdfast.tasks.forecast.models import describe
+from holdfast.tasks.forecast.on_ray import fit_on_ray
 from holdfast.tasks.forecast.report import report
-from holdfast.tasks.forecast.settings import check_settings, columns_of
-from holdfast.tasks.forecast.shards import write_forecasts
+from holdfast.tasks.forecast.settings import check_settings
+from holdfast.tasks.forecast.shards import PARQUET
 from holdfast.tasks.forecast.terminal import show_sparklines
 from holdfast.tasks.forecast.verdict import judge, warn_if_beaten
 from holdfast.tasks.progress import training_bar, working
 
-TABLES, PARQUET = (".csv", ".txt", ".parquet", ".pq"), (".parquet", ".pq")
+TABLES = (".csv", ".txt", *PARQUET)
 # Intervals of pictures, where the model says as much: the first of these that it can.
 SHOWN = ((80.0, 95.0), (80.0,), ())
 
@@ -42,7 +45,11 @@ def fit(arguments: Namespace, settings: dict[str, Any]) -> int:
         print(f"{attempt.out}: the training is finished; nothing to resume")
         return 0
     model = Forecaster(**settings)
-    panel = _read(model, arguments)
+    began = time.monotonic()
+    # Workers read a folder themselves, but for what has to be known of its end.
+    alone = arguments.on == "ray" and is_folder(arguments.data)
+    spread = alone and not (arguments.holdout or arguments.report)
+    panel: Any = arguments.data if spread else _read(model, arguments)
     training = _without_tail(panel, arguments.holdout) if arguments.holdout else panel
     with _kept_warnings() as warned:
         try:
@@ -66,6 +73,7 @@ def fit(arguments: Namespace, settings: dict[str, Any]) -> int:
         f"{attempt.out}: trained {len(model.history_)} epochs, best {model.best_epoch_}; see "
         "card.md there"
     )
+    print_pace(model.data_["series"], time.monotonic() - began)
     return 0
 
 
@@ -75,8 +83,8 @@ def predict(arguments: Namespace) -> int:
     _check_suffix(arguments.plot, "--plot", (".png",))
     _check_suffix(arguments.report, "--report", (".html", ".htm"))
     model = Forecaster.load(arguments.model)
-    if arguments.on or (is_folder(arguments.data) and arguments.out):
-        return _predict_folder(model, arguments)
+    if arguments.on == "ray" or is_folder(arguments.data):
+        return predict_many(model, arguments)
     panel = _known(model, arguments)
     with _kept_warnings() as warned:
         frame = model.predict(panel, levels=arguments.levels, quantiles=arguments.quantiles)
@@ -177,14 +185,9 @@ def scores_text(evaluation: Evaluation | None, rows: int | None) -> str:
 
 
 def _read(model: Forecaster, arguments: Namespace) -> Panel:
-    """The table or folder to train on, and how far reading is."""
-    with working(f"reading {arguments.data}") as tell:
-        if not is_folder(arguments.data):
-            return model.read(arguments.data, static=arguments.static_table)
-        columns, static = columns_of(vars(model)), arguments.static_table
-        return read_folder(
-            arguments.data, columns, missing=model.missing, static=static, report=tell
-        )
+    """The table or folder to train on."""
+    with working(f"reading {arguments.data}"):
+        return read_shown(model, arguments)
 
 
 def _known(model: Forecaster, arguments: Namespace) -> Panel:
@@ -194,44 +197,17 @@ def _known(model: Forecaster, arguments: Namespace) -> Panel:
         return model.known(arguments.data, static=arguments.static_table, future=future)
 
 
-def _train(model: Forecaster, panel: Panel, attempt: Attempt, arguments: Namespace) -> None:
+def _train(model: Forecaster, data: Any, attempt: Attempt, arguments: Namespace) -> None:
     """Train here, or with several processes of a Ray cluster."""
     how: dict[str, Any] = {"checkpoint": attempt.checkpoint, "resume": arguments.resume}
-    if arguments.on is None:
+    if arguments.on == "here":
         with training_bar(model) as watcher:
-            model.fit(panel, start=arguments.start, report=watcher, **how)
+            model.fit(data, start=arguments.start, report=watcher, **how)
         return
     if arguments.start is not None:
         raise DataError("--start does not go with --on ray; leave one of them out")
-    from holdfast.tasks.forecast.on_ray import fit_on_ray
-
-    with working(f"training with {arguments.workers} workers"):
-        fit_on_ray(model, panel, workers=arguments.workers, **how)
-
-
-def _predict_folder(model: Forecaster, arguments: Namespace) -> int:
-    """Forecasts of a folder of many series, group by group, straight into the file."""
-    for option in ("plot", "report", "samples"):
-        if getattr(arguments, option):
-            raise DataError(f"--{option} does not go with a folder; give a table of some series")
-    if not arguments.out:
-        raise DataError("--on ray needs --out; name the file to write")
-    if arguments.on and not is_folder(arguments.data):
-        raise DataError(f"--on ray reads folders of Parquet files; {arguments.data} is none")
-    how: dict[str, Any] = {
-        "static": arguments.static_table,
-        "future": arguments.future_table,
-        "levels": arguments.levels,
-        "quantiles": arguments.quantiles,
-    }
-    with working(f"forecasting {arguments.data}") as tell:
-        if arguments.on:
-            from holdfast.tasks.forecast.on_ray import predict_on_ray
-
-            predict_on_ray(model, arguments.data, arguments.out, workers=arguments.workers, **how)
-        else:
-            write_forecasts(model, arguments.data, arguments.out, tell, **how)
-    return 0
+    static = arguments.static_table
+    fit_on_ray(model, data, workers=arguments.workers, static=static, report=show_reading, **how)
 
 
 def _write_report(
@@ -267,7 +243,7 @@ def _table(frame: Any) -> Any:
 
 def _write_table(table: Any, out: str | None) -> None:
     """The frame as CSV with all digits, or as Parquet, into a file or to stdout."""
-    if out and out.lower().endswith(PARQUET):
+    if out and Path(out).suffix.lower() in PARQUET:
         content = io.BytesIO()
         polars = require("polars")
         polars.DataFrame(table.to_dict(as_series=False)).write_parquet(content)
