@@ -9,6 +9,7 @@ HoldfastError
 
 HoldfastWarning        something works, but not as the user may expect
 ├── CacheWarning       the kernel cache on disk is not used, and why
+├── BaselineWarning    a simple forecast is at least as good as the model
 ├── TransferWarning    a part of a model did not fit into the one that goes on from it
 ├── DiagnosisWarning   a layer's gradients vanish or explode, and what helps
 └── ShortHistoryWarning  a forecast rests on fewer rows than its window, or a series did not train
@@ -31,6 +32,10 @@ class HoldfastWarning(UserWarning):
 
 class CacheWarning(HoldfastWarning):
     """The kernel cache on disk is not used; the message says why and what to do."""
+
+
+class BaselineWarning(HoldfastWarning):
+    """A simple forecast is at least as good as a model's; the message says which, and by what."""
 
 
 class TransferWarning(HoldfastWarning):

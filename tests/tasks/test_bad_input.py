@@ -127,6 +127,13 @@ def test_two_frequencies_in_two_series(tmp_path: Path, capsys: pytest.CaptureFix
         ("--learning-rate", "1e30", "training diverged in epoch 1"),
         ("--seed", "-4", "seed=-4; expected"),
         ("--past", "temp", "no column 'temp'"),
+        ("--model", "dirct", "model='dirct'; expected one of"),
+        ("--option", "color=red", "options: 'color' is unknown"),
+        ("--output", "neither", "output='neither'; expected one of"),
+        ("--augment", "stretch", "augment: 'stretch' is unknown"),
+        ("--categorical", "shop", "'shop' is named in `categorical`"),
+        ("--report", "page.txt", "--report page.txt: expected a name that ends in .html"),
+        ("--start", "nothing", "nothing: there is no such model folder"),
     ],
 )
 def test_unusable_settings(
@@ -137,6 +144,29 @@ def test_unusable_settings(
     line = refused(capsys, "forecast", "fit", path, *out, *FIT, f"{option}={value}")
     assert message in line
     assert os.listdir(tmp_path) == ["table.csv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--hiden-size", "8"), "--hiden-size is no option here (did you mean --hidden-size"),
+        (("--horizon", "0"), "--horizon: got '0', expected a whole number from 1 on"),
+        (("--dropout", "much"), "--dropout: got 'much', expected a number"),
+        (("--option", "segment"), "--option: got 'segment', expected KEY=VALUE"),
+        (("--resume", "--restart"), "not allowed with argument"),
+    ],
+)
+def test_words_that_are_no_command(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["forecast", "fit", "table.csv", "--out", "model", *words])
+    lines = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("holdfast: error: ")
+    assert message in lines[0]
+    assert "holdfast forecast fit --help" in lines[0]
 
 
 def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +193,16 @@ def test_predicting_what_the_model_does_not_know(
     folder = model.parent
     weekly = csv(several(rows=700)[::7], folder / "weekly.csv")
     assert "rows are 7 days apart, the model was trained on 1 day" in predict(capsys, model, weekly)
+    table = folder / "table.csv"
+    for words, message in (
+        (("--levels", "80"), "point forecasts; fit with output="),
+        (("--levels", "120"), "levels=120.0; expected a percentage"),
+        (("--quantiles", "2"), "quantiles=2.0; expected a share"),
+        (("--samples", "3"), "point forecasts; fit with output="),
+        (("--out", "f.xlsx"), "--out f.xlsx: expected a name that ends in .csv"),
+        (("--plot", "f.gif"), "--plot f.gif: expected a name that ends in .png"),
+    ):
+        assert message in refused(capsys, "forecast", "predict", model, table, *words)
     other = csv(several().rename({"y": "z"}), folder / "other.csv")
     assert "no column 'y'" in predict(capsys, model, other)
 

@@ -13,8 +13,8 @@ import pytest
 from holdfast.cli import build_parser, main
 from holdfast.data import load_metro_traffic
 from holdfast.tasks import Forecaster, evaluate
+from holdfast.tasks.forecast.demo_report import demo_report
 from holdfast.tasks.forecast.evaluate import show_score
-from holdfast.tasks.forecast.report import demo_report
 from holdfast.tasks.forecast.speed import compare_layers
 from tests.conftest import ROOT
 from tests.tasks.small import csv, several
@@ -29,7 +29,7 @@ def test_fit_predict_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     model, out, plot = (str(tmp_path / name) for name in ("model", "f.csv", "f.png"))
     assert main(["forecast", "fit", table, "--out", model, *names, *FIT, "--holdout", "14"]) == 0
     printed = capsys.readouterr()
-    assert "| Holdfast |" in printed.out
+    assert "\nHoldfast  " in printed.out
     assert "epoch 1: held-out error" in printed.err
     assert "| Holdfast |" in (tmp_path / "model" / "card.md").read_text()
     assert main(["forecast", "predict", model, table, "--out", out, "--plot", plot]) == 0
@@ -83,7 +83,7 @@ def test_the_report_is_self_contained_and_tells_every_score() -> None:
     page = demo_report(model, evaluation, compare_layers(1, 2, 3, 4, rounds=1), 1.5)
     assert self_contained(page)
     for method, scores in evaluation.scores.items():
-        assert f"<td>{method}</td>" in page
+        assert f">{method}</th>" in page
         assert show_score(scores["RMSE"]) in page
     for words in ("CC BY 4.0", model.data_["sha256"], "torch.nn.LSTM", "validation"):
         assert words in page

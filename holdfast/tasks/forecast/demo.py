@@ -8,11 +8,11 @@ from pathlib import Path
 from holdfast.data.atomic import write_file
 from holdfast.data.metro import load_metro_traffic
 from holdfast.data.panel import Panel
+from holdfast.tasks.forecast.demo_report import demo_figure, demo_report
 from holdfast.tasks.forecast.estimator import Forecaster
-from holdfast.tasks.forecast.evaluate import Evaluation, evaluate, show_score
+from holdfast.tasks.forecast.evaluate import Evaluation, evaluate
 from holdfast.tasks.forecast.origins import SPAN
 from holdfast.tasks.forecast.plots import png
-from holdfast.tasks.forecast.report import demo_figure, demo_report
 from holdfast.tasks.forecast.speed import Speed, compare_layers
 from holdfast.tasks.progress import training_bar
 
@@ -22,7 +22,7 @@ HELD_OUT = 70 * 24
 def run(out: str, seed: int = 0, max_epochs: int | None = None) -> int:
     """Train on all but the last 70 days, score those, write model, picture and report to `out`."""
     folder = Path(out)
-    model = Forecaster(horizon=24, missing="fill", seed=seed)
+    model = Forecaster(horizon=24, missing="fill", output="quantiles", seed=seed)
     if max_epochs is not None:
         model.set_params(max_epochs=max_epochs)
     panel = model.read(load_metro_traffic())
@@ -50,7 +50,7 @@ def run(out: str, seed: int = 0, max_epochs: int | None = None) -> int:
 
 def _train(model: Forecaster, training: Panel) -> float:
     start = time.perf_counter()
-    with training_bar(model.max_epochs) as report:
+    with training_bar(model) as report:
         model.fit(training, report=report)
     return time.perf_counter() - start
 
@@ -72,10 +72,6 @@ def layer_inputs(model: Forecaster) -> int:
 def _print_scores(evaluation: Evaluation) -> None:
     count = len(evaluation.rolled.forecast)
     print(f"Scores of {count} rolling 24-hour forecasts (vehicles an hour):\n")
-    names = list(next(iter(evaluation.scores.values())))
-    width = max(map(len, evaluation.scores))
-    print(" " * width + "".join(f"{name:>12}" for name in names))
-    for method, scores in evaluation.scores.items():
-        print(f"{method:<{width}}" + "".join(f"{show_score(scores[name]):>12}" for name in names))
+    print(evaluation.text())
     for note in evaluation.notes:
         print(f"\n{note}.")

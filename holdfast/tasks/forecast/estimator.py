@@ -22,8 +22,8 @@ from holdfast.data.windows import Recipe, Windows, make_windows
 from holdfast.errors import DataError, ModelError
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.forecast import metrics
-from holdfast.tasks.forecast.auto import choose
 from holdfast.tasks.forecast.card import model_card
+from holdfast.tasks.forecast.choosing import chosen
 from holdfast.tasks.forecast.cross_validation import Backtest, cross_validate
 from holdfast.tasks.forecast.fitting import Fitted, Run, fit_networks, new_network
 from holdfast.tasks.forecast.forecasts import Forecasts, shares_of, to_frame
@@ -185,7 +185,9 @@ class Forecaster(BaseEstimator):
         its weights and keeps its windows, which helps where there are few rows. With `checkpoint`,
         every epoch is written to that file; with `resume`, training goes on from it (from the start
         when it is not there) to the same result as without the interruption. `report` is called
-        after every epoch with the `Progress`. A `team` of processes shares every batch.
+        after every epoch with the `Progress`; methods ``steps`` and ``trial`` of it, as of
+        `holdfast.tasks.progress.Watcher`, are told of what is between. A `team` of processes shares
+        every batch.
 
         Raises `DataError` for tables that cannot be used, `ModelError` for a checkpoint that does
         not fit or a full disk.
@@ -198,9 +200,8 @@ class Forecaster(BaseEstimator):
         file = None if checkpoint is None else Path(checkpoint)
         trained = self
         if self.model == "auto":
-            choice = choose(self, panel, self.budget)
-            self.chosen_ = choice.as_json()
-            trained = clone(self).set_params(**choice.changes)
+            self.chosen_ = chosen(self, panel, file, resume, getattr(report, "trial", None))
+            trained = clone(self).set_params(**self.chosen_["changes"])
         fitted = fit_networks(trained, panel, Run(begin, file, resume, report, team))
         whole = only(replace(whole, schema=panel.schema), fitted.left_out)
         self._take(whole, fitted)

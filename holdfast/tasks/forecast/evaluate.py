@@ -13,6 +13,8 @@ from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.intervals import reach
 from holdfast.tasks.forecast.metrics import SHARES
 from holdfast.tasks.forecast.rolled import Rolled
+from holdfast.tasks.forecast.terminal import aligned
+from holdfast.tasks.forecast.verdict import judge, warn_if_beaten
 
 OURS = "Holdfast"
 
@@ -38,6 +40,13 @@ class Evaluation:
             cells = (show_score(row[name]) for name in self.names)
             lines.append(f"| {method} | {' | '.join(cells)} |")
         return "\n".join(lines)
+
+    def text(self) -> str:
+        """The scores as a table for terminals, and below by how much the baselines are beaten."""
+        rows = [[m, *(show_score(row[n]) for n in self.names)] for m, row in self.scores.items()]
+        verdict = judge(self.scores)
+        said = "" if verdict is None or verdict.beaten else f"\n\n{verdict.sentence()}."
+        return aligned(["method", *self.names], rows) + said
 
 
 def show_score(value: float) -> str:
@@ -83,7 +92,7 @@ def evaluate(
     statsforecast is installed. Every method sees the same filled history; scores count observed
     targets only. A forecaster that says more than a point is scored by CRPS, coverage and width of
     intervals, too, beside the baselines' own. MASE divides by the in-sample error of the value one
-    longest season before.
+    longest season before. Warns with `BaselineWarning` when a baseline is at least as good.
     """
     limits = reach(model.nets_, model.held_out_)
     shares = () if limits is None else tuple(min(max(q, limits[0]), limits[1]) for q in SHARES)
@@ -106,6 +115,7 @@ def evaluate(
             reached = limits if method == OURS and limits else (0.0, 1.0)
             scores[method] |= metrics.spread_scores(truth, quantiles, weight, reached)
     forecasts = {method: point for method, (point, _) in methods.items()}
+    warn_if_beaten(scores)
     return Evaluation(scores, forecasts, rolled, notes)
 
 

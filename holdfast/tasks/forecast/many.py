@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
+from typing import Any
 
 from holdfast.data.folder import Reading, is_folder, read_folder
 from holdfast.data.panel import Panel
@@ -21,9 +22,11 @@ MANY = 1000
 def read_shown(model: Forecaster, arguments: Namespace) -> Panel:
     """The table of the command line; how far the reading of a folder is goes to stderr."""
     if not is_folder(arguments.data):
-        return model.read(arguments.data)
-    columns = columns_of(vars(model))
-    return read_folder(arguments.data, columns, missing=model.missing, report=show_reading)
+        return model.read(arguments.data, static=arguments.static_table)
+    columns, static = columns_of(vars(model)), arguments.static_table
+    return read_folder(
+        arguments.data, columns, missing=model.missing, static=static, report=show_reading
+    )
 
 
 def show_reading(reading: Reading) -> None:
@@ -44,18 +47,26 @@ def print_pace(series: int, seconds: float) -> None:
 
 
 def predict_many(model: Forecaster, arguments: Namespace) -> int:
-    """Write the forecasts of a folder, or to Parquet, group by group."""
+    """Write the forecasts of a folder, group by group."""
     if not arguments.out:
         raise DataError("the forecasts of a folder need a file to go to; name it with --out")
-    if arguments.plot:
-        raise DataError("--plot draws the forecasts of one table, not those of a folder")
+    for option in ("plot", "report", "samples"):
+        if getattr(arguments, option):
+            raise DataError(f"--{option} shows the forecasts of one table, not those of a folder")
     if arguments.on == "ray" and not is_folder(arguments.data):
         raise DataError(f"{arguments.data}: --on ray forecasts a folder of Parquet files")
     began = time.monotonic()
+    how: dict[str, Any] = {
+        "static": arguments.static_table,
+        "future": arguments.future_table,
+        "levels": arguments.levels,
+        "quantiles": arguments.quantiles,
+    }
+    data, out = arguments.data, arguments.out
     if arguments.on == "ray":
-        rows = predict_on_ray(model, arguments.data, arguments.out, workers=arguments.workers)
+        rows = predict_on_ray(model, data, out, workers=arguments.workers, **how)
     else:
-        rows = write_forecasts(model, arguments.data, arguments.out, show_reading)
+        rows = write_forecasts(model, data, out, show_reading, **how)
     print(f"{arguments.out}: {rows:,} rows", file=sys.stderr)
     print_pace(rows // model.horizon, time.monotonic() - began)
     return 0

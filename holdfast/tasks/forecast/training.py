@@ -196,7 +196,8 @@ class Trainer:
             while progress.epochs < plan.max_epochs and not self._done():
                 # An epoch's random numbers depend on the seed and its number alone.
                 seed_everything_of_ours(plan.seed, 1 + progress.epochs, self.team.rank)
-                losses = {"train_loss": self._train(), "valid_loss": self._validate()}
+                told = getattr(report, "steps", None)
+                losses = {"train_loss": self._train(told), "valid_loss": self._validate()}
                 self._note(losses)
                 if checkpoint is not None and not self.team.rank:
                     self._save(checkpoint)
@@ -209,8 +210,8 @@ class Trainer:
         progress = self.progress
         return bool(progress.best) and progress.epochs - progress.best_epoch >= self.plan.patience
 
-    def _train(self) -> float:
-        """One epoch; the mean loss of its batches."""
+    def _train(self, told: Callable[[Progress, int, int], None] | None = None) -> float:
+        """One epoch; the mean loss of its batches. `told` hears of every step."""
         self.net.train()
         self.training.epoch = self.progress.epochs
         total, count = 0.0, 0
@@ -231,6 +232,8 @@ class Trainer:
             self.average.update(self.progress.epochs)
             total += loss
             count += 1
+            if told is not None:
+                told(self.progress, count, steps)
         return total / max(1, count)
 
     def _validate(self) -> float:

@@ -1,0 +1,182 @@
+"""The verbs ``forecast`` and ``demo``; what they do stands in `holdfast.tasks.forecast`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from holdfast.verbs.forecast_settings import add_settings, given
+from holdfast.verbs.parser import count, numbers, whole
+
+TABLE_HELP = "CSV or Parquet file (also .gz, .xz), or a folder of Parquet files"
+
+
+def add_forecast(verbs: Any) -> None:
+    """``holdfast forecast fit|predict|evaluate|cross-validate|samples|models``."""
+    parser = verbs.add_parser(
+        "forecast", help="train a forecaster on a table, predict with it, and score it"
+    )
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    for add in STEPS:
+        add(steps)
+
+
+def add_demo(verbs: Any) -> None:
+    """``holdfast demo``: the whole way from the table that ships with the package to a report."""
+    parser = verbs.add_parser(
+        "demo", help="train on two years of highway traffic and write a report (no network)"
+    )
+    parser.add_argument("--out", default="demo", help="folder for the results (default: demo)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default: 0)")
+    parser.add_argument(
+        "--max-epochs", type=count, help="stop after this many epochs (default: the task's)"
+    )
+    parser.set_defaults(run=_run_demo)
+
+
+def _add_fit(steps: Any) -> None:
+    parser = steps.add_parser(
+        "fit",
+        usage="%(prog)s DATA --out MODEL [OPTIONS]",
+        help="train on DATA and write the model folder",
+    )
+    parser.add_argument("data", metavar="DATA", help=TABLE_HELP)
+    parser.add_argument("--out", required=True, metavar="MODEL", help="folder to write")
+    parser.add_argument("--holdout", type=count, metavar="N", help="score on the last N rows")
+    parser.add_argument("--report", metavar="HTML", help="page to write: data, scores, pictures")
+    _add_static(parser)
+    parser.add_argument("--start", metavar="MODEL", help="go on from an earlier model's weights")
+    parser.add_argument("--no-autoets", action="store_true", help="leave AutoETS out of scores")
+    _add_on(parser)
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with an interrupted training")
+    again.add_argument("--restart", action="store_true", help="replace an older model or attempt")
+    add_settings(parser)
+    parser.set_defaults(run=_run_fit)
+
+
+def _add_predict(steps: Any) -> None:
+    parser = steps.add_parser("predict", help="forecast what follows DATA")
+    _add_model_and_data(parser, "table that ends where the forecast begins")
+    parser.add_argument("--levels", type=numbers, default=(), metavar="80,95", help="intervals, %%")
+    parser.add_argument(
+        "--quantiles", type=numbers, default=(), metavar="0.1,0.9", help="shares between 0 and 1"
+    )
+    _add_static(parser)
+    _add_future(parser)
+    parser.add_argument("--samples", type=count, metavar="N", help="columns of N whole futures")
+    parser.add_argument("--out", metavar="FILE", help=".csv or .parquet to write (default: stdout)")
+    _add_on(parser)
+    parser.add_argument("--plot", metavar="PNG", help="picture to write")
+    parser.add_argument("--report", metavar="HTML", help="page to write")
+    parser.set_defaults(run=_runs("predict"))
+
+
+def _add_evaluate(steps: Any) -> None:
+    parser = steps.add_parser("evaluate", help="rolling-origin scores beside the baselines")
+    _add_model_and_data(parser, "table with rows after those of training")
+    parser.add_argument("--last", type=count, metavar="N", help="score the last N rows instead")
+    parser.add_argument("--step", type=count, help="rows between origins (default: horizon)")
+    parser.add_argument("--no-autoets", action="store_true", help="leave AutoETS out")
+    _add_static(parser)
+    parser.add_argument("--plot", metavar="PNG", help="picture of forecasts and errors to write")
+    parser.add_argument("--report", metavar="HTML", help="page to write")
+    parser.set_defaults(run=_runs("evaluate_model"))
+
+
+def _add_cross_validate(steps: Any) -> None:
+    parser = steps.add_parser(
+        "cross-validate",
+        usage="%(prog)s DATA [OPTIONS]",
+        help="scores of several cutoffs, each trained as if nothing later existed",
+    )
+    parser.add_argument("data", metavar="DATA", help=TABLE_HELP)
+    parser.add_argument("--windows", type=count, default=3, metavar="N", help="cutoffs (3)")
+    parser.add_argument("--step", type=count, metavar="ROWS", help="between cutoffs (horizon)")
+    parser.add_argument("--refit", type=count, metavar="N", help="train anew at every N-th cutoff")
+    parser.add_argument("--levels", type=numbers, default=(), metavar="80,95", help="intervals, %%")
+    _add_static(parser)
+    parser.add_argument("--out", metavar="FILE", help=".csv or .parquet with every forecast")
+    parser.add_argument("--plot", metavar="PNG", help="picture of forecasts to write")
+    add_settings(parser)
+    parser.set_defaults(run=_run_cross_validate)
+
+
+def _add_samples(steps: Any) -> None:
+    parser = steps.add_parser("samples", help="whole futures after DATA, each as likely as another")
+    _add_model_and_data(parser, "table that ends where the futures begin")
+    parser.add_argument("--count", type=count, default=100, metavar="N", help="futures (100)")
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="chooses them (0)")
+    _add_static(parser)
+    _add_future(parser)
+    parser.add_argument("--out", metavar="FILE", help=".csv or .parquet to write (default: stdout)")
+    parser.set_defaults(run=_runs("samples"))
+
+
+def _add_models(steps: Any) -> None:
+    parser = steps.add_parser("models", help="list the models, and when to take them")
+    parser.set_defaults(run=_runs("models"))
+
+
+def _add_model_and_data(parser: argparse.ArgumentParser, data: str) -> None:
+    parser.add_argument("model", metavar="MODEL", help="folder that fit wrote")
+    parser.add_argument("data", metavar="DATA", help=data)
+
+
+def _add_static(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--static-table", metavar="TABLE", help="one row for each id, with the static covariates"
+    )
+
+
+def _run_fit(arguments: argparse.Namespace) -> int:
+    from holdfast.tasks.forecast import commands
+
+    return commands.fit(arguments, given(arguments))
+
+
+def _add_future(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--future-table", metavar="TABLE", help="id, time and future covariates after the end"
+    )
+
+
+def _add_on(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on", choices=("here", "ray"), default="here", help="ray: on a cluster, or one made here"
+    )
+    parser.add_argument("--workers", type=count, default=2, metavar="N", help="for --on ray (2)")
+
+
+def _run_cross_validate(arguments: argparse.Namespace) -> int:
+    from holdfast.tasks.forecast import commands
+
+    return commands.cross_validate(arguments, given(arguments))
+
+
+def _runs(name: str) -> Callable[[argparse.Namespace], int]:
+    """A function that runs a command, and imports it only then."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        from holdfast.tasks.forecast import commands
+
+        return getattr(commands, name)(arguments)
+
+    return run
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from holdfast.tasks.forecast import demo
+
+    return demo.run(arguments.out, seed=arguments.seed, max_epochs=arguments.max_epochs)
+
+
+STEPS = (
+    _add_fit,
+    _add_predict,
+    _add_evaluate,
+    _add_cross_validate,
+    _add_samples,
+    _add_models,
+)
