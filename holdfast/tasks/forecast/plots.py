@@ -18,7 +18,7 @@ MOST_PANELS = 6
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Any:
     """A figure with `rows` times `columns` axes, row by row; no global state, no window."""
-    require("matplotlib")
+    require("matplotlib", "plots")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
