@@ -68,7 +68,9 @@ class SktimeForecaster(BaseForecaster):
         self._covariates = [] if X is None else [f"x{place}" for place in range(X.shape[1])]
         names = {"id_column": None, "time_column": "ds", "target_column": "y"}
         model.set_params(horizon=int(steps.max()), future=tuple(self._covariates), **names)
-        self._rows, self._covariate_rows, self._name = y, X, y.name
+        self._rows: Any = y
+        self._covariate_rows: Any = X
+        self._name = y.name
         self.forecaster_ = model.fit(self._table())
         return self
 
@@ -107,7 +109,7 @@ class SktimeForecaster(BaseForecaster):
         """The frame of forecasts after the end of what has been seen."""
         future = None
         if self._covariates:
-            known: Any = X if X is not None else self._covariate_rows
+            known = X if X is not None else self._covariate_rows
             future = self._named(known[known.index > self._rows.index[-1]])
         return self.forecaster_.predict(self._table(), future=future, quantiles=shares)
 
@@ -116,8 +118,7 @@ class SktimeForecaster(BaseForecaster):
         pandas, y = require("pandas"), self._rows
         columns: dict[str, Any] = {"ds": self._times(y.index), "y": y.to_numpy(dtype=np.float64)}
         if self._covariates:
-            rows: Any = self._covariate_rows
-            named = self._named(rows.loc[y.index])
+            named = self._named(self._covariate_rows.loc[y.index])
             columns |= {name: named[name].to_numpy() for name in self._covariates}
         return pandas.DataFrame(columns)
 
