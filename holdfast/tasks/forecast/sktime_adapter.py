@@ -23,6 +23,8 @@ class SktimeForecaster(BaseForecaster):
     """A `Forecaster` that sktime can fit, tune, evaluate and combine.
 
     >>> from sktime.datasets import load_airline
+    >>> from holdfast.tasks import Forecaster
+    >>> from holdfast.tasks.forecast.sktime_adapter import SktimeForecaster
     >>> y = load_airline()
     >>> model = Forecaster(window=12, hidden_size=4, max_epochs=1)
     >>> SktimeForecaster(model).fit(y, fh=[1, 2, 3]).predict().shape
@@ -59,6 +61,8 @@ class SktimeForecaster(BaseForecaster):
     def __init__(self, forecaster: Forecaster | None = None) -> None:
         self.forecaster = forecaster
         super().__init__()
+        # sktime's own store, where it is asked to keep one.
+        self._y = self._X = None
         if forecaster is not None and forecaster.output == "point" and not forecaster.intervals:
             self.set_tags(**{"capability:pred_int": False})
 
@@ -110,8 +114,17 @@ class SktimeForecaster(BaseForecaster):
         future = None
         if self._covariates:
             known = X if X is not None else self._covariate_rows
-            future = self._named(known[known.index > self._rows.index[-1]])
+            future = self._every_step(self._named(known[known.index > self._rows.index[-1]]))
         return self.forecaster_.predict(self._table(), future=future, quantiles=shares)
+
+    def _every_step(self, given: Any) -> Any:
+        """The covariates of every step ahead; a step that was not given takes its neighbor's."""
+        model = self.forecaster_
+        if not len(given):
+            return given
+        last = self._times(self._rows.index[-1:])[0]
+        times = require("pandas").Index(model.frequency_.after(last, model.horizon), name="ds")
+        return given.set_index("ds").reindex(times).ffill().bfill().reset_index()
 
     def _table(self) -> Any:
         """What has been seen as a long table of one series."""
