@@ -23,6 +23,8 @@ class SktimeForecaster(BaseForecaster):
     """A `Forecaster` that sktime can fit, tune, evaluate and combine.
 
     >>> from sktime.datasets import load_airline
+    >>> from holdfast.tasks import Forecaster
+    >>> from holdfast.tasks.forecast.sktime_adapter import SktimeForecaster
     >>> y = load_airline()
     >>> model = Forecaster(window=12, hidden_size=4, max_epochs=1)
     >>> SktimeForecaster(model).fit(y, fh=[1, 2, 3]).predict().shape
@@ -59,6 +61,8 @@ class SktimeForecaster(BaseForecaster):
     def __init__(self, forecaster: Forecaster | None = None) -> None:
         self.forecaster = forecaster
         super().__init__()
+        # sktime's own store, where it is asked to keep one.
+        self._y = self._X = None
         if forecaster is not None and forecaster.output == "point" and not forecaster.intervals:
             self.set_tags(**{"capability:pred_int": False})
 
@@ -68,7 +72,9 @@ class SktimeForecaster(BaseForecaster):
         self._covariates = [] if X is None else [f"x{place}" for place in range(X.shape[1])]
         names = {"id_column": None, "time_column": "ds", "target_column": "y"}
         model.set_params(horizon=int(steps.max()), future=tuple(self._covariates), **names)
-        self._rows, self._covariate_rows, self._name = y, X, y.name
+        self._rows: Any = y
+        self._covariate_rows: Any = X
+        self._name = y.name
         self.forecaster_ = model.fit(self._table())
         return self
 
@@ -107,17 +113,25 @@ class SktimeForecaster(BaseForecaster):
         """The frame of forecasts after the end of what has been seen."""
         future = None
         if self._covariates:
-            known: Any = X if X is not None else self._covariate_rows
-            future = self._named(known[known.index > self._rows.index[-1]])
+            known = X if X is not None else self._covariate_rows
+            future = self._every_step(self._named(known[known.index > self._rows.index[-1]]))
         return self.forecaster_.predict(self._table(), future=future, quantiles=shares)
+
+    def _every_step(self, given: Any) -> Any:
+        """The covariates of every step ahead; a step that was not given takes its neighbor's."""
+        model = self.forecaster_
+        if not len(given):
+            return given
+        last = self._times(self._rows.index[-1:])[0]
+        times = require("pandas").Index(model.frequency_.after(last, model.horizon), name="ds")
+        return given.set_index("ds").reindex(times).ffill().bfill().reset_index()
 
     def _table(self) -> Any:
         """What has been seen as a long table of one series."""
         pandas, y = require("pandas"), self._rows
         columns: dict[str, Any] = {"ds": self._times(y.index), "y": y.to_numpy(dtype=np.float64)}
         if self._covariates:
-            rows: Any = self._covariate_rows
-            named = self._named(rows.loc[y.index])
+            named = self._named(self._covariate_rows.loc[y.index])
             columns |= {name: named[name].to_numpy() for name in self._covariates}
         return pandas.DataFrame(columns)
 
