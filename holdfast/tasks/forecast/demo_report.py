@@ -40,14 +40,14 @@ def demo_figure(evaluation: Evaluation, days: int = 14) -> Any:
     ours = fan.point[:count].ravel()
     top.plot(times, ours, color=plots.OURS, linewidth=1.6, label="Holdfast, made at midnight")
     total = len(rolled.forecast)
-    plots.title(top, f"vehicles an hour: the first {count} of {total} forecasts", 11)
+    plots.title(top, f"vehicles an hour, {count} of {total} days")
     plots.legend(top, 5)
     plots.ticks(top, times[:: 2 * 24], "%a %d %b")
     starts = series.times[rolled.origins[0] + 1]
     for name, color, width in ((week, plots.WEEK, 1.4), (OURS, plots.OURS, 2.0)):
         error = figures.errors(evaluation, name, 1)
         bottom.plot(starts, error, color=color, linewidth=width, label=name)
-    plots.title(bottom, "mean absolute error of each forecast", 11)
+    plots.title(bottom, "mean absolute error of each forecast")
     own = figures.errors(evaluation, OURS, 1)
     worst = int(np.nanargmax(own))
     bottom.annotate(
