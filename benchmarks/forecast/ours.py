@@ -60,6 +60,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "max_epochs": 100,
         "patience": 30,
     },
+    "dji": {
+        "model": "recurrent",
+        "options": {"anchor": False},
+        "loss": "mse",
+        "window": 90,
+        "seasons": (),
+        "lags": (),
+        "learning_rate": 1e-3,
+    },
     "beijing": {"epoch_steps": 150, "max_epochs": 15, "patience": 4, "batch_size": 64},
     "m4-weekly": {**_M4, "window": 26, "lags": (52,), "max_epochs": 20},
 }
