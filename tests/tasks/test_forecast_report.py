@@ -28,7 +28,7 @@ from holdfast.tasks.progress import Bar
 from tests.helpers import assert_same
 from tests.tasks.small import SMALL, csv, several
 
-IDS = ("b", "a <script>", "c", "d", "e", "f", "g")
+IDS = ("a <script>", "b", "c", "d", "e", "f", "g")
 TABLE = several(IDS)
 BEFORE = TABLE.filter(pl.col("ds") < TABLE["ds"][146])
 
