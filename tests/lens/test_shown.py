@@ -78,5 +78,5 @@ def test_a_picture_needs_matplotlib(
 ) -> None:
     diagnosis = diagnose(LSTM(3, 5, dtype=F64), _random(generator, 3, 2, 3))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "holdfast\[forecast\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "holdfast\[plots\]"'):
         diagnosis.plot()
