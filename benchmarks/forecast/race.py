@@ -17,6 +17,7 @@ from benchmarks.forecast.task import ID, TARGET, TIME, RefusalError
 from benchmarks.timing import Timing
 from holdfast.data.optional import require
 from holdfast.tasks import Forecaster
+from holdfast.tasks.forecast import origins as places
 
 SILENT = {
     "accelerator": "cpu",
@@ -68,8 +69,7 @@ ORIGINS = 24
 def holdfast(frame: Any, size: Size, origins: int = 1, model: str = "direct") -> Callable[[], Any]:
     """A model of ours with so many forecasts from each window; in a batch as many as a peer's.
 
-    A series has at its end a held-out part, and windows share their rows among no more forecasts
-    than that part has room for.
+    What a window is shared among is no setting of the forecaster; it is set for the call.
     """
     rows = int(frame.groupby(ID, sort=False).size().min())
     given: dict[str, Any] = {
@@ -84,7 +84,16 @@ def holdfast(frame: Any, size: Size, origins: int = 1, model: str = "direct") ->
         "max_epochs": 1,
         "validation": (size.horizon + origins - 1) / rows,
     }
-    return lambda: Forecaster(size.horizon, **given).fit(frame)
+
+    def fit() -> Forecaster:
+        usual = places.SPAN
+        places.SPAN = origins
+        try:
+            return Forecaster(size.horizon, **given).fit(frame)
+        finally:
+            places.SPAN = usual
+
+    return fit
 
 
 def neuralforecast(frame: Any, size: Size) -> Callable[[], Any]:
