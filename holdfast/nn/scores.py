@@ -8,6 +8,7 @@ valid positions, minus infinity at padding.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Score(nn.Module):
+class Score(nn.Module, ABC):
     """A score function; `keys` runs once for each source, `forward` at every step.
 
     Arguments:
@@ -40,9 +41,9 @@ class Score(nn.Module):
         """What the score needs to know of the source: `[B, S, D]` to `[B, S, K]`."""
         return values
 
+    @abstractmethod
     def forward(self, query: Tensor, keys: Tensor, bias: Tensor | None) -> Tensor:
         """Scores `[B, M, S]`."""
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """The sizes."""

@@ -61,12 +61,7 @@ def _missing(panel: Panel) -> int:
 
 def _speed(model: Forecaster) -> Speed:
     T = model.recipe_.window + SPAN - 1
-    return compare_layers(model.batch_size, T, layer_inputs(model), model.hidden_size)
-
-
-def layer_inputs(model: Forecaster) -> int:
-    """I of the forecaster's recurrent layer."""
-    return int(model.net_.rows.size)  # type: ignore[union-attr]
+    return compare_layers(model.batch_size, T, model.net_.rows.size, model.hidden_size)
 
 
 def _print_scores(evaluation: Evaluation) -> None:
