@@ -27,14 +27,16 @@ VERSION = 1
 class Progress:
     """Where training stands after an epoch.
 
-    `history` holds a dict an epoch (``epoch``, ``train_loss``, ``valid_loss``), `identity` what
-    must be the same for training to go on: settings and the hash of the data.
+    `history` holds a dict an epoch (``epoch``, ``train_loss``, ``valid_loss`` and what a task
+    measures beside), `best_loss` is the error of the best, `identity` what must be the same for
+    training to go on: settings and the hash of the data.
     """
 
     identity: dict[str, Any]
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_loss: float = float("inf")
+    steps: int = 0
     module: dict[str, Tensor] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class Progress:
 
 
 GROUPS = ("module", "average", "best", "optimizer")
-PLAIN = ("history", "best_epoch", "best_loss", "identity")
+PLAIN = ("history", "best_epoch", "best_loss", "steps", "identity")
 
 
 def save_progress(progress: Progress, path: Path) -> None:
@@ -98,6 +100,7 @@ def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
         history=header["history"],
         best_epoch=header["best_epoch"],
         best_loss=header["best_loss"],
+        steps=header.get("steps", 0),
         identity=theirs,
         **groups,
     )

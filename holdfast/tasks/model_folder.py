@@ -1,4 +1,7 @@
-"""A model on disk: `model.safetensors`, `config.json` and `card.md`; nothing to unpickle."""
+"""A model on disk: `model.safetensors`, `config.json`, `card.md` and what a task adds.
+
+Nothing is unpickled.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,16 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.md"
 
 
 def save_model(
-    path: Path, format: str, config: dict[str, Any], module: nn.Module, card: str
+    path: Path,
+    format: str,
+    config: dict[str, Any],
+    module: nn.Module,
+    card: str,
+    more: dict[str, bytes] | None = None,
 ) -> None:
     """Write the folder in one step: it is whole or not there.
+
+    `more` are further files by name, such as vocabularies.
 
     Raises `ModelError` when the disk is full or the place cannot be written.
     """
@@ -30,6 +40,7 @@ def save_model(
         WEIGHTS: safetensors.torch.save(tensors, {"format": "pt"}),
         CONFIG: (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode(),
         CARD: card.encode(),
+        **(more or {}),
     }
     write_folder(path, files)
 

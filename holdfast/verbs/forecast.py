@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from holdfast.verbs.forecast_settings import add_settings, given
+from holdfast.verbs.forecast_settings import SETTINGS
 from holdfast.verbs.parser import count, numbers, whole
+from holdfast.verbs.settings import add_settings, given
 
 TABLE_HELP = "CSV or Parquet file (also .gz, .xz), or a folder of Parquet files"
 
@@ -52,7 +53,7 @@ def _add_fit(steps: Any) -> None:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     again.add_argument("--restart", action="store_true", help="replace an older model or attempt")
-    add_settings(parser)
+    add_settings(parser, SETTINGS)
     parser.set_defaults(run=_run_fit)
 
 
@@ -99,7 +100,7 @@ def _add_cross_validate(steps: Any) -> None:
     _add_static(parser)
     parser.add_argument("--out", metavar="FILE", help=".csv or .parquet with every forecast")
     parser.add_argument("--plot", metavar="PNG", help="picture of forecasts to write")
-    add_settings(parser)
+    add_settings(parser, SETTINGS)
     parser.set_defaults(run=_run_cross_validate)
 
 
@@ -133,7 +134,7 @@ def _add_static(parser: argparse.ArgumentParser) -> None:
 def _run_fit(arguments: argparse.Namespace) -> int:
     from holdfast.tasks.forecast import commands
 
-    return commands.fit(arguments, given(arguments))
+    return commands.fit(arguments, given(arguments, SETTINGS))
 
 
 def _add_future(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +153,7 @@ def _add_on(parser: argparse.ArgumentParser) -> None:
 def _run_cross_validate(arguments: argparse.Namespace) -> int:
     from holdfast.tasks.forecast import commands
 
-    return commands.cross_validate(arguments, given(arguments))
+    return commands.cross_validate(arguments, given(arguments, SETTINGS))
 
 
 def _runs(name: str) -> Callable[[argparse.Namespace], int]:

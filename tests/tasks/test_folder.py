@@ -20,7 +20,7 @@ from holdfast.data.on_disk import disk_array
 from holdfast.errors import DataError
 from holdfast.tasks import Forecaster
 from holdfast.tasks.forecast.shards import write_forecasts
-from holdfast.tasks.forecast.team import Team
+from holdfast.tasks.team import Team
 from tests.helpers import assert_same
 from tests.tasks.small import several
 

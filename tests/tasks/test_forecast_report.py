@@ -13,9 +13,9 @@ import pytest
 
 from holdfast.cli import main
 from holdfast.errors import BaselineWarning
-from holdfast.tasks import Evaluation, Forecaster, evaluate
+from holdfast.tasks import Evaluation, Forecaster, evaluate, plots
 from holdfast.tasks.checkpoint import Progress
-from holdfast.tasks.forecast import choosing, figures, plots
+from holdfast.tasks.forecast import choosing, figures
 from holdfast.tasks.forecast.auto import Choice, Trial
 from holdfast.tasks.forecast.card import limits_of
 from holdfast.tasks.forecast.components import mixture

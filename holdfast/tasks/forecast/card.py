@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
-import numpy as np
-import torch
-
-from holdfast import __version__
+from holdfast.tasks.card import made_with, table_of
 from holdfast.tasks.forecast.short import listed
 
 
 def model_card(config: dict[str, Any], scores: str = "") -> str:
     """The text of ``card.md`` for the configuration of a forecaster."""
     data, recipe = config["data"], config["recipe"]
-    settings = "\n".join(
-        f"| `{name}` | `{value!r}` |" for name, value in config["settings"].items()
-    )
+    values = {f"`{name}`": f"`{value!r}`" for name, value in config["settings"].items()}
     limits = "\n".join(f"- {sentence}" for sentence in limits_of(config))
     history_rows = recipe["window"] + max(recipe["lags"], default=1)
     return f"""# A Holdfast forecaster
@@ -38,9 +32,7 @@ Forecasts the next {recipe["horizon"]} values of a series, {data["frequency"]} a
 
 ## Settings
 
-{_chosen(config)}| setting | value |
-|---|---|
-{settings}
+{_chosen(config)}{table_of(values, "setting", "value")}
 
 Windows of {recipe["window"]} rows; seasons {_listed(recipe["seasons"])};
 lags {_listed(recipe["lags"])}; a forecast sees the last {history_rows} rows of its series.
@@ -55,8 +47,7 @@ lags {_listed(recipe["lags"])}; a forecast sees the last {history_rows} rows of 
 
 {limits}
 
-Made with Holdfast {__version__}, torch {torch.__version__}, numpy {np.__version__},
-Python {platform.python_version()}.
+{made_with()}
 """
 
 

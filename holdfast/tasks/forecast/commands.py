@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-import warnings
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,17 @@ from holdfast.data.atomic import write_file
 from holdfast.data.folder import is_folder
 from holdfast.data.optional import require
 from holdfast.data.panel import Panel
-from holdfast.errors import DataError, HoldfastWarning
-from holdfast.tasks.forecast import figures, plots
-from holdfast.tasks.forecast.attempt import Attempt
+from holdfast.errors import DataError
+from holdfast.tasks import plots
+from holdfast.tasks.attempt import Attempt
+from holdfast.tasks.command import (
+    INTERRUPTED,
+    NOTHING_LEFT,
+    check_suffix,
+    kept_warnings,
+    uninterrupted,
+)
+from holdfast.tasks.forecast import figures
 from holdfast.tasks.forecast.backtests import as_evaluation
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation, evaluate
@@ -39,10 +44,10 @@ SHOWN = ((80.0, 95.0), (80.0,), ())
 
 def fit(arguments: Namespace, settings: dict[str, Any]) -> int:
     """Train, score the held-out rows when asked, and write the model folder in one step."""
-    _check_suffix(arguments.report, "--report", (".html", ".htm"))
+    check_suffix(arguments.report, "--report", (".html", ".htm"))
     attempt = Attempt(Path(arguments.out), arguments.resume, arguments.restart)
     if attempt.finished():
-        print(f"{attempt.out}: the training is finished; nothing to resume")
+        print(NOTHING_LEFT.format(attempt.out))
         return 0
     model = Forecaster(**settings)
     began = time.monotonic()
@@ -51,13 +56,9 @@ def fit(arguments: Namespace, settings: dict[str, Any]) -> int:
     spread = alone and not (arguments.holdout or arguments.report)
     panel: Any = arguments.data if spread else _read(model, arguments)
     training = _without_tail(panel, arguments.holdout) if arguments.holdout else panel
-    with _kept_warnings() as warned:
-        try:
-            _train(model, training, attempt, arguments)
-        except KeyboardInterrupt:
-            hint = "; run the same command with --resume to go on" if attempt.begun() else ""
-            print(f"holdfast: interrupted{hint}", file=sys.stderr)
-            return 130
+    with kept_warnings() as warned:
+        if not uninterrupted(attempt, lambda: _train(model, training, attempt, arguments)):
+            return INTERRUPTED
         evaluation = None
         if arguments.holdout:
             with working("scoring the rows held out"):
@@ -79,14 +80,14 @@ def fit(arguments: Namespace, settings: dict[str, Any]) -> int:
 
 def predict(arguments: Namespace) -> int:
     """Write the forecast as CSV or Parquet, and a picture or a page when asked."""
-    _check_suffix(arguments.out, "--out", TABLES)
-    _check_suffix(arguments.plot, "--plot", (".png",))
-    _check_suffix(arguments.report, "--report", (".html", ".htm"))
+    check_suffix(arguments.out, "--out", TABLES)
+    check_suffix(arguments.plot, "--plot", (".png",))
+    check_suffix(arguments.report, "--report", (".html", ".htm"))
     model = Forecaster.load(arguments.model)
     if arguments.on == "ray" or is_folder(arguments.data):
         return predict_many(model, arguments)
     panel = _known(model, arguments)
-    with _kept_warnings() as warned:
+    with kept_warnings() as warned:
         frame = model.predict(panel, levels=arguments.levels, quantiles=arguments.quantiles)
     table = _table(frame)
     if arguments.samples:
@@ -107,11 +108,11 @@ def predict(arguments: Namespace) -> int:
 
 def evaluate_model(arguments: Namespace) -> int:
     """Print the score table, and write a picture or a page when asked."""
-    _check_suffix(arguments.plot, "--plot", (".png",))
-    _check_suffix(arguments.report, "--report", (".html", ".htm"))
+    check_suffix(arguments.plot, "--plot", (".png",))
+    check_suffix(arguments.report, "--report", (".html", ".htm"))
     model = Forecaster.load(arguments.model)
     panel = _known(model, arguments)
-    with _kept_warnings() as warned, working("scoring"):
+    with kept_warnings() as warned, working("scoring"):
         result = evaluate(
             model,
             panel,
@@ -132,8 +133,8 @@ def evaluate_model(arguments: Namespace) -> int:
 
 def cross_validate(arguments: Namespace, settings: dict[str, Any]) -> int:
     """Print the scores over several cutoffs; write every forecast and a picture when asked."""
-    _check_suffix(arguments.out, "--out", TABLES)
-    _check_suffix(arguments.plot, "--plot", (".png",))
+    check_suffix(arguments.out, "--out", TABLES)
+    check_suffix(arguments.plot, "--plot", (".png",))
     model = Forecaster(**settings)
     check_settings(model.get_params())
     panel = _read(model, arguments)
@@ -159,7 +160,7 @@ def cross_validate(arguments: Namespace, settings: dict[str, Any]) -> int:
 
 def samples(arguments: Namespace) -> int:
     """Write whole futures as CSV or Parquet, a column each."""
-    _check_suffix(arguments.out, "--out", TABLES)
+    check_suffix(arguments.out, "--out", TABLES)
     model = Forecaster.load(arguments.model)
     panel = _known(model, arguments)
     _write_table(
@@ -257,28 +258,6 @@ def _write_table(table: Any, out: str | None) -> None:
         write_file(out, buffer.getvalue().encode())
     else:
         sys.stdout.write(buffer.getvalue())
-
-
-def _check_suffix(path: str | None, option: str, known: tuple[str, ...]) -> None:
-    """Refuse, before anything is computed, a file of a kind that is not written."""
-    if path is not None and Path(path).suffix.lower() not in known:
-        raise DataError(f"{option} {path}: expected a name that ends in {' or '.join(known)}")
-
-
-@contextmanager
-def _kept_warnings() -> Iterator[list[str]]:
-    """What Holdfast warns about within the block: said as ever, and kept as a list of texts."""
-    kept: list[str] = []
-    with warnings.catch_warnings():
-        usual = warnings.showwarning
-
-        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, HoldfastWarning):
-                kept.append(str(message))
-            usual(message, category, *place, **more)
-
-        warnings.showwarning = show
-        yield kept
 
 
 def _autoets(arguments: Namespace) -> bool | None:

@@ -10,7 +10,7 @@ import torch
 
 from holdfast.data.panel import Panel
 from holdfast.data.windows import Batch, Windows, make_windows
-from holdfast.tasks.forecast import plots
+from holdfast.tasks import plots
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.nets.anchored import FAR, AnchoredHead
 

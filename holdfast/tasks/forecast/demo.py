@@ -12,8 +12,8 @@ from holdfast.tasks.forecast.demo_report import demo_figure, demo_report
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation, evaluate
 from holdfast.tasks.forecast.origins import SPAN
-from holdfast.tasks.forecast.plots import png
 from holdfast.tasks.forecast.speed import Speed, compare_layers
+from holdfast.tasks.plots import png
 from holdfast.tasks.progress import training_bar
 
 HELD_OUT = 70 * 24

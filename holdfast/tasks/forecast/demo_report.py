@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from holdfast.data.metro import ATTRIBUTION
-from holdfast.tasks.forecast import figures, page, plots
+from holdfast.tasks import page, plots
+from holdfast.tasks.forecast import figures
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import OURS, Evaluation, show_score
 from holdfast.tasks.forecast.report import MASE_NOTE, scores_html, settings_facts

@@ -35,9 +35,9 @@ from holdfast.tasks.forecast.settings import check_settings, columns_of
 from holdfast.tasks.forecast.shards import predict_shards
 from holdfast.tasks.forecast.short import only, warn_of_few_rows
 from holdfast.tasks.forecast.stream import Stream
-from holdfast.tasks.forecast.team import Team
 from holdfast.tasks.forecast.transfer import as_model
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.team import Team
 
 BaseEstimator: Any = require("sklearn.base").BaseEstimator
 clone: Any = require("sklearn.base").clone

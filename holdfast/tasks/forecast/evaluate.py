@@ -13,8 +13,8 @@ from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.intervals import reach
 from holdfast.tasks.forecast.metrics import SHARES
 from holdfast.tasks.forecast.rolled import Rolled
-from holdfast.tasks.forecast.terminal import aligned
 from holdfast.tasks.forecast.verdict import judge, warn_if_beaten
+from holdfast.tasks.terminal import aligned
 
 OURS = "Holdfast"
 

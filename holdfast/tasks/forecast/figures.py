@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.data.panel import Panel
-from holdfast.tasks.forecast import plots
+from holdfast.tasks import plots
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import OURS, Evaluation
 from holdfast.tasks.forecast.forecasts import Forecasts

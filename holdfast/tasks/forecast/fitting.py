@@ -19,13 +19,11 @@ from holdfast.tasks.forecast.origins import training_origins
 from holdfast.tasks.forecast.recipe import choose_recipe, held_out
 from holdfast.tasks.forecast.settings import FREE_TO_CHANGE, head_of, plan_of
 from holdfast.tasks.forecast.short import without_short
-from holdfast.tasks.forecast.team import Team
-from holdfast.tasks.forecast.training import (
-    Trainer,
-    own_random_numbers,
-    seed_everything_of_ours,
-)
+from holdfast.tasks.forecast.training import Training
 from holdfast.tasks.forecast.transfer import check_start, take_over
+from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
+from holdfast.tasks.team import Team
+from holdfast.tasks.trainer import Trainer
 
 if TYPE_CHECKING:
     from holdfast.tasks.forecast.estimator import Forecaster
@@ -111,7 +109,8 @@ def _fit_member(
         take_over(theirs, net)
     data = training_origins(model, net, windows, counts)
     plan = replace(plan_of(settings), seed=model.seed + STRIDE * member)
-    trained = Trainer(net, data, plan, progress, run.team).run(file, run.report)
+    work = Training(net, data, model.batch_size, tuple(model.augment), model.device, run.team)
+    trained = Trainer(work, plan, progress).run(file, run.report)
     return trained.cpu(), progress
 
 

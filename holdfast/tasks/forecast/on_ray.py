@@ -23,7 +23,7 @@ from holdfast.errors import HoldfastError, ModelError
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.settings import check_settings, columns_of
 from holdfast.tasks.forecast.shards import write_frames
-from holdfast.tasks.forecast.team import Team
+from holdfast.tasks.team import Team
 
 PROGRESS, MODEL = "progress", "model"
 # Workers that die are started again so often.

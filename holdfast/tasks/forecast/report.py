@@ -9,7 +9,8 @@ import numpy as np
 
 from holdfast.data.panel import Panel
 from holdfast.errors import DataError
-from holdfast.tasks.forecast import figures, page
+from holdfast.tasks import page
+from holdfast.tasks.forecast import figures
 from holdfast.tasks.forecast.components import components_figure
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import OURS, Evaluation, show_score

@@ -13,7 +13,7 @@ from holdfast.errors import DataError, did_you_mean
 from holdfast.tasks.forecast.augment import CHANGES
 from holdfast.tasks.forecast.heads import Head, make_head
 from holdfast.tasks.forecast.nets import NETS
-from holdfast.tasks.forecast.training import SCHEDULES, Plan
+from holdfast.tasks.trainer import Plan
 
 COUNTS = (
     "horizon",
@@ -26,6 +26,7 @@ COUNTS = (
     "members",
 )
 INTERVALS = (None, "conformal")
+SCHEDULES = ("constant", "cosine", "linear", "plateau")
 ROLES_AND_KINDS = ("past", "future", "static", "categorical", "text")
 # What may differ between a run and its continuation, and what says where the table stands.
 FREE_TO_CHANGE = ("max_epochs", "patience", "device")
@@ -98,5 +99,5 @@ def head_of(settings: dict[str, Any]) -> Head:
 
 def plan_of(settings: dict[str, Any]) -> Plan:
     """How to train."""
-    values = {name: settings[name] for name in Plan.__dataclass_fields__}
-    return Plan(**{**values, "augment": tuple(values["augment"])})
+    values = {name: settings[name] for name in Plan.__dataclass_fields__ if name in settings}
+    return Plan(**values, averaged_by="epochs")

@@ -10,7 +10,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from holdfast.tasks.forecast import plots
+from holdfast.tasks import plots
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2933; --quiet: #52606d; --line: #e4e7eb; --ours: #0b6e99; }
