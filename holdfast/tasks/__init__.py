@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from holdfast.tasks.classify.estimator import SequenceClassifier as SequenceClassifier
 from holdfast.tasks.forecast.estimator import Forecaster as Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation as Evaluation
 from holdfast.tasks.forecast.evaluate import evaluate as evaluate
 
-__all__ = ["Evaluation", "Forecaster", "evaluate"]
+__all__ = ["Evaluation", "Forecaster", "SequenceClassifier", "evaluate"]

@@ -77,9 +77,10 @@ class Tokens:
             at = start + len(token)
         return found
 
-    def words(self) -> Sequence[str]:
-        """The entries in the order of their numbers, where they are words or characters."""
-        return self.table.words if isinstance(self.table, Vocabulary) else ()
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words or characters that are known; None for subwords."""
+        return self.table if isinstance(self.table, Vocabulary) else None
 
     def files(self) -> dict[str, bytes]:
         """What a model folder keeps of it."""
