@@ -262,5 +262,3 @@ def _one_each(
     for at in np.flatnonzero(np.equal(texts[starts], None))[:1]:
         raise DataError(f"{ids.where(order[starts[at]])}: column {column!r} is missing")
     return texts[starts].tolist()
-
-

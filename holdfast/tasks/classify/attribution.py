@@ -141,8 +141,10 @@ def _number(model: SequenceClassifier, label: Any) -> int:
         if one == label or str(one) == str(label):
             return number
     known = [str(one) for one in model.labels_.classes]
-    raise DataError(f"there is no label {label!r}{did_you_mean(str(label), known)}; there are "
-                    f"{', '.join(known)}")
+    raise DataError(
+        f"there is no label {label!r}{did_you_mean(str(label), known)}; there are "
+        f"{', '.join(known)}"
+    )
 
 
 def _explain_one(
@@ -158,7 +160,9 @@ def _explain_one(
     with torch.no_grad():
         inputs = [net.embed(batch) for net in _nets(model)]
     several = model.labels_.several
-    ends = [_log_odds(net, one, number, several) for net, one in zip(_nets(model), inputs, strict=True)]
+    ends = [
+        _log_odds(net, one, number, several) for net, one in zip(_nets(model), inputs, strict=True)
+    ]
     value, baseline = (float(np.mean([end[k] for end in ends])) for k in (1, 0))
     count = steps or STEPS
     while True:

@@ -30,9 +30,7 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """For a model's configuration."""
-        return {
-            name: None if value != value else value for name, value in vars(self).items()
-        }
+        return {name: None if value != value else value for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Calibration:

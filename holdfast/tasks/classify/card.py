@@ -73,8 +73,9 @@ def limits_of(config: dict[str, Any]) -> list[str]:
         found.append(f"Of a text the first {settings['max_tokens']} tokens are read.")
     if config["scale"] is not None:
         found.append("Numbers are scaled as those of training; other units make other answers.")
-    found.append("Not for decisions about persons, and not without supervision where errors do "
-                 "harm.")
+    found.append(
+        "Not for decisions about persons, and not without supervision where errors do harm."
+    )
     return found
 
 

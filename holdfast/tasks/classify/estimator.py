@@ -13,7 +13,7 @@ from torch import nn
 
 from holdfast.data.examples import Examples, is_table, read_examples
 from holdfast.data.optional import require
-from holdfast.errors import DataError, ModelError
+from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.classify.answers import chances, chosen, joint_scores
 from holdfast.tasks.classify.attribution import Explanation, explain
@@ -232,9 +232,7 @@ class SequenceClassifier(sklearn.ClassifierMixin, sklearn.BaseEstimator):
             right = (np.asarray(said) == np.array(given.values)).all(1)
         return float(np.average(right, weights=sample_weight))
 
-    def explain(
-        self, X: Any, label: Any = None, *, steps: int | None = None
-    ) -> list[Explanation]:
+    def explain(self, X: Any, label: Any = None, *, steps: int | None = None) -> list[Explanation]:
         """What speaks for a label, token by token, or step and channel by step and channel.
 
         See `holdfast.tasks.classify.attribution.explain`.

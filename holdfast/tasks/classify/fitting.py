@@ -197,5 +197,8 @@ def _progress(model: SequenceClassifier, data: Data, run: Run, member: int) -> P
 def spread_of(lengths: list[int]) -> dict[str, float]:
     """Shortest, median and longest of some lengths."""
     found = np.array(lengths or [0])
-    return {"shortest": int(found.min()), "median": float(np.median(found)),
-            "longest": int(found.max())}
+    return {
+        "shortest": int(found.min()),
+        "median": float(np.median(found)),
+        "longest": int(found.max()),
+    }

@@ -104,8 +104,9 @@ def _in_memory(y: Any, examples: Examples) -> Given:
     for at, one in enumerate(values):
         for label in one if any(several) else [one]:
             if label is None or label != label:
-                raise DataError(f"{examples.place(at)}: the label is missing; give it, or leave "
-                                "the example out")
+                raise DataError(
+                    f"{examples.place(at)}: the label is missing; give it, or leave the example out"
+                )
             if not isinstance(label, (str, int, float, bool)):
                 raise DataError(
                     f"{examples.place(at)}: got a label of the type {type(label).__name__}, "
@@ -150,7 +151,9 @@ class Labels:
         """
         if given.form == COLUMNS:
             return cls(given.names, COLUMNS)
-        labels = {label for one in given.values for label in (one if given.form == LISTS else [one])}
+        labels = {
+            label for one in given.values for label in (one if given.form == LISTS else [one])
+        }
         kinds = {type(label).__name__ for label in labels}
         if len(kinds) > 1 and not kinds <= {"int", "float"}:
             raise DataError(f"labels are of one type, got {' and '.join(sorted(kinds))}")
@@ -175,13 +178,19 @@ class Labels:
         Errors: `DataError` for a label that training has not seen, and for labels of another form.
         """
         if (given.form == ONE) == self.several:
-            want, got = ("lists of labels", "one label each") if self.several else (
-                "one label each",
-                "several labels",
+            want, got = (
+                ("lists of labels", "one label each")
+                if self.several
+                else (
+                    "one label each",
+                    "several labels",
+                )
             )
             raise DataError(f"got {got}, expected {want}, as in training")
         if not self.several:
-            return torch.tensor([self._number(one, given, at) for at, one in enumerate(given.values)])
+            return torch.tensor(
+                [self._number(one, given, at) for at, one in enumerate(given.values)]
+            )
         found = torch.zeros(len(given), len(self.classes))
         for at, one in enumerate(given.values):
             chosen = one
@@ -248,9 +257,7 @@ def class_weights(how: Any, labels: Labels, targets: Tensor) -> Tensor | None:
     return weights
 
 
-def split_held_out(
-    targets: Tensor, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def split_held_out(targets: Tensor, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Places that train and places that are held out, the same share of every class.
 
     Where labels are several, every combination of them counts as a class. A class of one example
@@ -279,6 +286,4 @@ def _held(count: int, share: float) -> int:
 
 def rare(labels: Labels, counts: Sequence[float], fewest: int = 2) -> list[tuple[Any, int]]:
     """Classes that fewer examples have than can be both learned and held out."""
-    return [
-        (label, int(n)) for label, n in zip(labels.classes, counts, strict=True) if n < fewest
-    ]
+    return [(label, int(n)) for label, n in zip(labels.classes, counts, strict=True) if n < fewest]
