@@ -259,6 +259,6 @@ def _one_each(
             f"{ids.where(order[at])}: column {column!r} holds {texts[at]!r}, but {first[at]!r} in "
             "an earlier row of this id; an example has one"
         )
-    for at in np.flatnonzero(np.equal(texts[starts], None))[:1]:
+    for at in [n for n, text in enumerate(texts[starts]) if text is None][:1]:
         raise DataError(f"{ids.where(order[starts[at]])}: column {column!r} is missing")
     return texts[starts].tolist()

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from holdfast.tasks.classify.calibration import probabilities
 from holdfast.tasks.classify.encoding import Encoded
 from holdfast.tasks.classify.training import scores_of
 
 
-def joint_scores(nets: nn.ModuleList, examples: Encoded, several: bool) -> Tensor:
+def joint_scores(nets: Any, examples: Encoded, several: bool) -> Tensor:
     """The scores `[n, K]` of all examples, by the mean probability of the networks."""
     with torch.no_grad():
         return mean_scores([scores_of(net, examples) for net in nets], several)

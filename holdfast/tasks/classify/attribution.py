@@ -100,9 +100,10 @@ class Explanation:
             self.tokens, shown, self._strengths(), strict=False
         ):
             tint = "11,110,153" if strength > 0 else "224,142,11"
+            shade = f"background:rgba({tint},{0.75 * abs(strength):.2f})"
             parts.append(
-                f"{html.escape(gap)}<span style='background:rgba({tint},{0.75 * abs(strength):.2f})'"
-                f" title='{score:+.3f}'>{html.escape(token)}</span>"
+                f"{html.escape(gap)}<span style='{shade}' title='{score:+.3f}'>"
+                f"{html.escape(token)}</span>"
             )
         return f"<p>{''.join(parts)}</p>"
 
@@ -121,7 +122,7 @@ def explain(
     Integrated gradients: what the log-odds gain from an input of zeros (no word, every channel at
     its mean) to the example, shared out to the inputs by the gradients on the straight way between
     them (Sundararajan, Taly & Yan 2017, equation 3; the middle of every interval). Points are
-    doubled from 32 until the sum is right within a hundredth, up to 512; `steps` fixes their number.
+    doubled from 32 until the sum is right within a hundredth, up to 512; `steps` fixes how many.
 
     Errors: `DataError` for a label that is none.
     """
@@ -160,16 +161,12 @@ def _explain_one(
     with torch.no_grad():
         inputs = [net.embed(batch) for net in _nets(model)]
     several = model.labels_.several
-    ends = [
-        _log_odds(net, one, number, several) for net, one in zip(_nets(model), inputs, strict=True)
-    ]
+    pairs = list(zip(_nets(model), inputs, strict=True))
+    ends = [_log_odds(net, one, number, several) for net, one in pairs]
     value, baseline = (float(np.mean([end[k] for end in ends])) for k in (1, 0))
     count = steps or STEPS
     while True:
-        parts = [
-            _integrate(net, one, number, several, count)
-            for net, one in zip(_nets(model), inputs, strict=True)
-        ]
+        parts = [_integrate(net, one, number, several, count) for net, one in pairs]
         words, values = (_mean([part[k] for part in parts]) for k in (0, 1))
         total = sum(float(part.sum()) for part in (words, values) if part is not None)
         miss = abs(total - (value - baseline))

@@ -35,7 +35,8 @@ class Calibration:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Calibration:
         """What `as_json` made."""
-        return cls(**{n: float("nan") if v is None else v for n, v in found.items()})
+        known: dict[str, Any] = {n: float("nan") if v is None else v for n, v in found.items()}
+        return cls(**known)
 
 
 def calibrate(scores: Tensor, targets: Tensor, seed: int = 0) -> Calibration:

@@ -137,8 +137,8 @@ def explain(arguments: Namespace) -> int:
     ]
     print(f"\n{aligned(['speaks for it', 'log-odds'], rows)}\n")
     print(
-        f"log-odds {found.value:+.4f}, of an empty example {found.baseline:+.4f}; attributions miss "
-        f"the difference by {found.error:+.5f} ({found.steps} points)"
+        f"log-odds {found.value:+.4f}, of an empty example {found.baseline:+.4f}; attributions "
+        f"miss the difference by {found.error:+.5f} ({found.steps} points)"
     )
     if arguments.plot:
         if found.numbers is None or examples.series is None:

@@ -72,7 +72,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """All examples as numbers: `ids` of tokens, `values` `[T, C]`; each None where there are none."""
+    """All examples as numbers: `ids` of tokens, `values` `[T, C]`; None where there are none."""
 
     ids: list[list[int]] | None
     values: list[np.ndarray] | None

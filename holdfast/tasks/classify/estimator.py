@@ -313,7 +313,7 @@ class SequenceClassifier(sklearn.ClassifierMixin, sklearn.BaseEstimator):
         try:
             settings = config["settings"]
             if isinstance(settings["class_weight"], list):
-                settings["class_weight"] = {k: v for k, v in settings["class_weight"]}
+                settings["class_weight"] = dict(settings["class_weight"])
             model = cls(**_tuples(settings))
             model.labels_ = Labels(tuple(config["classes"]), config["form"])
             model.classes_ = np.array(model.labels_.classes)

@@ -117,9 +117,9 @@ def evaluate(model: SequenceClassifier, X: Any, y: Any = None, *, train: Any = N
     >>> list(evaluate(model, texts, labels, train=(texts, labels)).scores)
     ['Holdfast', 'TF-IDF + logistic regression', 'most frequent class']
 
-    `train` are the examples of training, as a table or a pair of X and y: on all of them a logistic
-    regression is fitted, on TF-IDF of texts, or on mean, standard deviation, least and largest value
-    of numbers. The most frequent class needs nothing but the model. Warns with `BaselineWarning`
+    `train` are the examples of training, as a table or a pair of X and y: a logistic regression is
+    fitted on all of them, on TF-IDF of texts, or on mean, standard deviation, least and largest
+    value of numbers. The most frequent class needs nothing but the model. Warns with `BaselineWarning`
     when one of them is at least as good.
 
     Errors: `DataError` for labels that training has not seen.

@@ -1,4 +1,4 @@
-"""What answers look like: which classes are confused, whether probabilities hold, how it learned."""
+"""What answers look like: classes confused, whether probabilities hold, how it learned."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def learning_figure(model: SequenceClassifier) -> Any:
 
 
 def attribution_figure(explanation: Explanation, values: np.ndarray) -> Any:
-    """The channels of a sequence `[T, I]`, and behind each what speaks for the label, or against."""
+    """The channels of a sequence `[T, I]`; behind each, what speaks for the label or against."""
     count = min(MOST_CHANNELS, len(explanation.channels))
     numbers = explanation.numbers
     assert numbers is not None

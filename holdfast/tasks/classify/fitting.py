@@ -167,6 +167,7 @@ def _take_vectors(
     words = tokens.vocabulary
     if words is None:
         raise DataError('vectors are of words; they do not go with tokens="subwords"')
+    assert model.vectors is not None
     vectors = read_vectors(model.vectors, words.words)
     matrix, _ = vectors.matrix(words, seed=model.seed + STRIDE * member)
     if matrix.shape[1] != model.embedding_size:

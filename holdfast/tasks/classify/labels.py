@@ -158,9 +158,9 @@ class Labels:
         if len(kinds) > 1 and not kinds <= {"int", "float"}:
             raise DataError(f"labels are of one type, got {' and '.join(sorted(kinds))}")
         classes = tuple(sorted(labels))
-        if given.form == ONE and len(classes) < 2:
+        if given.form == ONE and len(classes) == 1:
             raise DataError(
-                f"all examples have the label {classes[0]!r}; to tell classes apart there must be "
+                f"all examples have the label {labels.pop()!r}; to tell classes apart there must be "
                 "at least two"
             )
         if not classes:
@@ -233,7 +233,7 @@ class Labels:
 def class_weights(how: Any, labels: Labels, targets: Tensor) -> Tensor | None:
     """The weight of every class, `[K]`, in the loss: `"balanced"`, a dict by label, or None.
 
-    Balanced classes weigh n / (K count), as in scikit-learn; a label beside others (no count)/count.
+    Balanced classes weigh n / (K count), as in scikit-learn; of several labels, those without it by those with.
 
     Errors: `DataError` for a label that is no class, and a weight that is not above 0.
     """

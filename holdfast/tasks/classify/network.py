@@ -42,7 +42,7 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What the recurrent layers read: `words` `[T, B, E]` and `values` `[T, B, C]`, with lengths."""
+    """What recurrent layers read: `words` `[T, B, E]` and `values` `[T, B, C]`, with lengths."""
 
     words: Tensor | None
     counts: Tensor | None
