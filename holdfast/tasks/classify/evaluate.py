@@ -119,8 +119,8 @@ def evaluate(model: SequenceClassifier, X: Any, y: Any = None, *, train: Any = N
 
     `train` are the examples of training, as a table or a pair of X and y: a logistic regression is
     fitted on all of them, on TF-IDF of texts, or on mean, standard deviation, least and largest
-    value of numbers. The most frequent class needs nothing but the model. Warns with `BaselineWarning`
-    when one of them is at least as good.
+    value of numbers. The most frequent class needs nothing but the model. Warns with
+    `BaselineWarning` when one of them is at least as good.
 
     Errors: `DataError` for labels that training has not seen.
     """

@@ -160,8 +160,8 @@ class Labels:
         classes = tuple(sorted(labels))
         if given.form == ONE and len(classes) == 1:
             raise DataError(
-                f"all examples have the label {labels.pop()!r}; to tell classes apart there must be "
-                "at least two"
+                f"all examples have the label {labels.pop()!r}; to tell classes apart there must "
+                "be at least two"
             )
         if not classes:
             raise DataError("no example has a label; to learn one there must be some with it")
@@ -233,7 +233,8 @@ class Labels:
 def class_weights(how: Any, labels: Labels, targets: Tensor) -> Tensor | None:
     """The weight of every class, `[K]`, in the loss: `"balanced"`, a dict by label, or None.
 
-    Balanced classes weigh n / (K count), as in scikit-learn; of several labels, those without it by those with.
+    Balanced classes weigh n / (K count), as in scikit-learn. Where labels are several, the examples
+    that have one weigh as much as those that do not.
 
     Errors: `DataError` for a label that is no class, and a weight that is not above 0.
     """

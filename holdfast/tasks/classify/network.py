@@ -90,7 +90,7 @@ class ClassifierNet(nn.Module):
         super().__init__()
         self.shape = shape
         width = 0
-        self.embedding = self.text = self.numbers = None
+        self.embedding = self.text = self.numbers = self.joint = None
         if shape.words:
             self.embedding = nn.Embedding(shape.words, shape.embedding_size, padding_idx=0)
             nn.init.normal_(self.embedding.weight, std=0.1)
@@ -101,6 +101,10 @@ class ClassifierNet(nn.Module):
         if shape.channels:
             self.numbers = Encoder(shape.channels, shape)
             width += self.numbers.pool.width
+        if self.text is not None and self.numbers is not None:
+            # A sum of two parts could not say that a text means one thing here, another there.
+            self.joint = nn.Linear(width, shape.hidden_size)
+            width = shape.hidden_size
         self.readout = nn.Linear(width, shape.outputs)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -121,12 +125,14 @@ class ClassifierNet(nn.Module):
 
     def classify(self, inputs: Inputs) -> Tensor:
         """The scores of what the layers read."""
-        return self.readout(
-            functional.dropout(self.features(inputs), self.shape.dropout, self.training)
-        )
+        return self.read(self._pooled(inputs))
 
-    def features(self, inputs: Inputs) -> Tensor:
-        """What is read out: the pooled outputs of one encoder, or of both."""
+    def read(self, pooled: Tensor) -> Tensor:
+        """The scores of the pooled outputs of one encoder, or of both, `[B, width]`."""
+        kept = functional.dropout(pooled, self.shape.dropout, self.training)
+        return self.readout(kept if self.joint is None else torch.tanh(self.joint(kept)))
+
+    def _pooled(self, inputs: Inputs) -> Tensor:
         found = []
         if self.text is not None and inputs.words is not None and inputs.counts is not None:
             found.append(self.text(inputs.words, inputs.counts))

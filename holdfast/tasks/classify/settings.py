@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields as fields_of
 from typing import Any
@@ -103,6 +104,7 @@ def _check_layer(settings: dict[str, Any]) -> None:
                 f"{', '.join(known)}"
             )
     try:
+        json.dumps(options)
         Options(**options)
         checks.find_cell(settings["cell"])
         torch.empty(0, device=settings["device"])

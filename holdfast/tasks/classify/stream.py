@@ -141,7 +141,7 @@ class Stream:
             scores = []
             for at, net in enumerate(self.nets):
                 parts = [part[at].pooled.value for part in (self.texts, self.numbers) if part]
-                scores.append(net.readout(torch.cat(parts, 1)))
+                scores.append(net.read(torch.cat(parts, 1)))
             several = self.model.labels_.several
             warmth = self.model.calibration_.temperature
             return chances(mean_scores(scores, several), warmth, several)[0]
