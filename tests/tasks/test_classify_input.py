@@ -17,7 +17,7 @@ from holdfast.tasks.classify.encoding import Scale
 from holdfast.tasks.classify.labels import Labels, given_labels, split_held_out
 from holdfast.tasks.classify.tokens import Tokens
 from tests.helpers import assert_same
-from tests.tasks.test_classify import SMALL, reviews, waves
+from tests.tasks.test_classify import SMALL, assert_near, reviews, waves
 
 LONG = Fields(label="what", id="run", time="t", values=("a", "b"))
 
@@ -92,8 +92,7 @@ def test_what_is_wrong_in_a_long_table_is_named(
     values[row] = value
     table = long_table().with_columns(pl.Series(column, values))
     with pytest.raises(DataError, match=message):
-        read_examples(table, LONG)
-        read_labels(table, LONG)
+        (read_labels if column == "what" else read_examples)(table, LONG)
 
 
 def test_columns_that_are_not_there_are_named() -> None:
@@ -175,15 +174,15 @@ def test_labels_never_seen_are_named_where_they_matter() -> None:
         labels.encode(given)
     with pytest.raises(DataError, match="got one label each, expected lists of labels"):
         Labels(("good", "bad"), "lists").encode(given)
+    texts, said = reviews(2)
     with pytest.raises(DataError, match="example 1: the label '\\?' was never seen"):
-        texts, said = reviews(2)
         SequenceClassifier(**SMALL).fit(texts, said, held_out=(["x"], ["?"]))
 
 
 def test_a_class_with_one_example_is_trained_on_and_warned_of() -> None:
     texts, said = reviews(2)
     with pytest.warns(RareLabelWarning, match="1 of 3 classes have fewer than two.*'odd'"):
-        model = SequenceClassifier(**SMALL).fit([*texts, "strange thing"], [*said, "odd"])
+        model: Any = SequenceClassifier(**SMALL).fit([*texts, "strange thing"], [*said, "odd"])
     assert model.classes_.tolist() == ["+", "-", "odd"]
     assert dict(model.data_["counts"])["odd"] == 1
     with pytest.raises(DataError, match="got one example"):
@@ -210,7 +209,7 @@ def test_missing_numbers_are_refused_with_the_place_or_masked() -> None:
     x[5][2, 1] = np.nan
     with pytest.raises(DataError, match=r"example 6: step 3 of 'x1' is nan; .*missing=\"mask\""):
         SequenceClassifier(**SMALL, validation=0.01).fit(x, labels, held_out=(x[:2], labels[:2]))
-    model = SequenceClassifier(**SMALL, missing="mask").fit(x, labels)
+    model: Any = SequenceClassifier(**SMALL, missing="mask").fit(x, labels)
     assert np.isfinite(model.predict_proba(x)).all()
     x[0][0, 0] = np.inf
     with pytest.raises(DataError, match="example 1: step 1 of 'x0' is inf"):
@@ -226,7 +225,7 @@ def test_a_masked_value_is_the_mean_beside_an_indicator() -> None:
 
 def test_sequences_without_a_step_and_of_other_channels_are_refused() -> None:
     x, labels = waves()
-    model = SequenceClassifier(**SMALL).fit(x, labels)
+    model: Any = SequenceClassifier(**SMALL).fit(x, labels)
     with pytest.raises(DataError, match="example 2: there is no step"):
         model.predict([x[0], np.zeros((0, 2))])
     with pytest.raises(DataError, match="got 1 channels, expected 2: x0, x1"):
@@ -237,23 +236,23 @@ def test_sequences_without_a_step_and_of_other_channels_are_refused() -> None:
 
 def test_an_empty_text_gets_an_answer_also_in_training() -> None:
     texts, said = reviews(2)
-    model = SequenceClassifier(**SMALL, pooling=("last", "mean", "max", "attention"))
+    model: Any = SequenceClassifier(**SMALL, pooling=("last", "mean", "max", "attention"))
     model.fit([*texts, "", "  "], [*said, "+", "-"])
     found = model.predict_proba(["", "   ", "good"])
     assert np.isfinite(found).all()
-    assert_same(found[0], found[1])
+    assert_near(found[0], found[1])
 
 
 def test_a_text_of_fifty_thousand_tokens_is_read_or_cut() -> None:
     texts, said = reviews(2)
     long = "good film " * 25_000
     settings = {**SMALL, "max_epochs": 1}
-    model = SequenceClassifier(**settings).fit([*texts, long], [*said, "+"])
+    model: Any = SequenceClassifier(**settings).fit([*texts, long], [*said, "+"])
     assert model.data_["tokens"]["longest"] == 50_000
     assert np.isfinite(model.predict_proba([long])).all()
     cut = SequenceClassifier(**settings, max_tokens=10).fit([*texts, long], [*said, "+"])
     assert cut.data_["tokens"]["longest"] == 10
-    assert_same(cut.predict_proba([long]), cut.predict_proba(["good film " * 5]))
+    assert_near(cut.predict_proba([long]), cut.predict_proba(["good film " * 5]))
 
 
 def test_another_encoding_is_named_or_given(tmp_path: Path) -> None:
@@ -262,7 +261,7 @@ def test_another_encoding_is_named_or_given(tmp_path: Path) -> None:
     path.write_bytes(f"text,label\n{rows}\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"t\.csv:2: byte 4 of the line, 0xe9, is not utf-8"):
         SequenceClassifier(**SMALL).fit(path)
-    model = SequenceClassifier(**{**SMALL, "max_epochs": 1}, encoding="latin-1").fit(path)
+    model: Any = SequenceClassifier(**{**SMALL, "max_epochs": 1}, encoding="latin-1").fit(path)
     assert "caf\xe9" in model.encoding_.tokens.vocabulary
     assert model.data_["name"] == "t.csv"
 

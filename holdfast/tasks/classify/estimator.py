@@ -207,14 +207,16 @@ class SequenceClassifier(sklearn.ClassifierMixin, sklearn.BaseEstimator):
         Where labels are several: lists of labels, or an array `[n, K]` of 0 and 1 where training
         was given such.
         """
-        return self.labels_.decode(self.choose(self.predict_proba(X)))
+        found = self.predict_proba(X)
+        return self.labels_.decode(self.choose(found))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The calibrated probability of each of `classes_`, `[n, K]`; a row sums to 1.
 
         Where labels are several, each has a probability of its own.
         """
-        found = joint_scores(self.nets_, self.encode(self.read(X)), self.labels_.several)
+        encoded = self.encode(self.read(X))
+        found = joint_scores(self.nets_, encoded, self.labels_.several)
         return chances(found, self.calibration_.temperature, self.labels_.several)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
