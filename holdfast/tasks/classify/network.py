@@ -32,7 +32,7 @@ class Shape:
     hidden_size: int = 64
     num_layers: int = 1
     bidirectional: bool = True
-    pooling: tuple[str, ...] = ("max",)
+    pooling: tuple[str, ...] = ("mean", "max")
     word_dropout: float = 0.0
     embedding_dropout: float = 0.0
     dropout: float = 0.0
