@@ -82,7 +82,7 @@ def test_numbers_are_attributed_by_step_and_channel() -> None:
     model: Any = SequenceClassifier(**settings).fit(x, labels)
     total = np.zeros(2)
     found: Any = None
-    for at, found in enumerate(model.explain(x[:8])):
+    for at, found in enumerate(model.explain(x[:3])):
         assert found.numbers.shape == x[at].shape
         assert abs(found.error) <= 0.011 * max(abs(found.value - found.baseline), 0.1)
         total += np.abs(found.numbers).sum(0)

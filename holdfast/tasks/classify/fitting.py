@@ -74,6 +74,8 @@ def split(model: SequenceClassifier, examples: Examples, given: Given, held: Any
 
     Warns of classes that fewer than two examples have.
     """
+    if held is None and len(examples) < 2:
+        raise DataError("got one example; to learn from and to hold out there must be at least two")
     labels = Labels.learn(given)
     targets = labels.encode(given)
     seldom = rare(labels, labels.count(targets).tolist())
@@ -87,8 +89,6 @@ def split(model: SequenceClassifier, examples: Examples, given: Given, held: Any
         )
     if held is not None:
         return Data(examples, given, *held)
-    if len(examples) < 2:
-        raise DataError("got one example; to learn from and to hold out there must be at least two")
     train, out = split_held_out(targets, model.validation, model.seed)
     return Data(examples.take(train), given.take(train), examples.take(out), given.take(out))
 
