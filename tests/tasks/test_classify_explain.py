@@ -65,7 +65,7 @@ def test_attention_is_what_the_pooling_attends_to(of_texts: Any) -> None:
 def test_lines_are_colored_or_marked_and_html_is_escaped() -> None:
     tokens = (("", "good"), (" ", "<b>"), ("\n ", "bad"))
     found: Any = Explanation("+", 0.9, 2.0, 0.0, 8, tokens, np.array([2.0, 0.01, -0.8]))
-    assert found.line(color=False) == "good++++ <b>  bad--"
+    assert found.line(color=False) == "good++++ <b>  bad-"
     colored = found.line()
     assert colored.count("\x1b[38;5;16;48;5;") == 2
     assert colored.count("\x1b[0m") == 2
