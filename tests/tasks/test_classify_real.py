@@ -24,7 +24,7 @@ def test_motions(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLDFAST_DATA", str(data_dir))
     rows = {row.contender: row.figures["accuracy"] for row in motions(Amount(seeds=1))}
     assert statistics.mean(rows["Holdfast"]) >= 90
-    assert rows[NUMBERS] == (95.0,)
+    assert rows[NUMBERS][0] >= 95
 
 
 @pytest.mark.slow

@@ -65,6 +65,7 @@ class Fitted:
     labels: Labels
     nets: nn.ModuleList
     progress: list[Progress]
+    train: Part
     held_out: Part
     counts: Tensor
 
@@ -113,7 +114,7 @@ def fit_networks(model: SequenceClassifier, data: Data, run: Run) -> Fitted:
         plan = replace(plan_of(model.get_params()), seed=seed)
         nets.append(Trainer(work, plan, progress).run(file, run.report).cpu())
         progresses.append(progress)
-    return Fitted(encoding, labels, nets, progresses, held_out, labels.count(targets))
+    return Fitted(encoding, labels, nets, progresses, train, held_out, labels.count(targets))
 
 
 def learn_encoding(model: SequenceClassifier, examples: Examples) -> Encoding:

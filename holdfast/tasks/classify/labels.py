@@ -100,7 +100,6 @@ def _in_memory(y: Any, examples: Examples) -> Given:
         if not all(several):
             at = several.index(False)
             raise DataError(f"{examples.place(at)}: got a label, expected a list of labels")
-        values = [sorted(set(one), key=str) for one in values]
     for at, one in enumerate(values):
         for label in one if any(several) else [one]:
             if label is None or label != label:
@@ -112,6 +111,8 @@ def _in_memory(y: Any, examples: Examples) -> Given:
                     f"{examples.place(at)}: got a label of the type {type(label).__name__}, "
                     "expected a text or a number"
                 )
+    if any(several):
+        values = [sorted(set(one), key=str) for one in values]
     return Given(LISTS if any(several) else ONE, values, name=examples.name, ids=examples.ids)
 
 
