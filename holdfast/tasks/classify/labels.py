@@ -96,10 +96,9 @@ def _in_memory(y: Any, examples: Examples) -> Given:
         return _indicator(array, tuple(range(array.shape[1])), examples)
     values = [one.item() if isinstance(one, np.generic) else one for one in y]
     several = [isinstance(one, (list, tuple, set, frozenset)) for one in values]
-    if any(several):
-        if not all(several):
-            at = several.index(False)
-            raise DataError(f"{examples.place(at)}: got a label, expected a list of labels")
+    if any(several) and not all(several):
+        at = several.index(False)
+        raise DataError(f"{examples.place(at)}: got a label, expected a list of labels")
     for at, one in enumerate(values):
         for label in one if any(several) else [one]:
             if label is None or label != label:
