@@ -11,6 +11,7 @@ import torch
 from holdfast.errors import DataError
 from holdfast.tasks import SequenceClassifier
 from holdfast.tasks.classify.attribution import Explanation
+from holdfast.tasks.classify.network import Inputs
 from holdfast.tasks.classify.pooling import POOLINGS, Pooling
 from tests.helpers import assert_same, unequal_
 from tests.tasks.test_classify import SMALL, WAYS, assert_near, reviews, waves
@@ -37,6 +38,19 @@ def test_attributions_add_up_to_the_log_odds(of_texts: Any) -> None:
     (fine,) = of_texts.explain([text], steps=1024)
     assert abs(fine.error) < abs(rough.error)
     assert (rough.steps, fine.steps) == (1, 1024)
+
+
+def test_attributions_are_gradients_in_the_middle_of_every_interval(of_texts: Any) -> None:
+    batch = of_texts.encode(of_texts.read(["a bad film"])).batch([0])
+    inputs = of_texts.net_.embed(batch)
+    words = inputs.words.detach()
+    total = torch.zeros_like(words)
+    for share in (1 / 8, 3 / 8, 5 / 8, 7 / 8):
+        point = (share * words).requires_grad_()
+        scores = of_texts.net_.classify(Inputs(point, inputs.counts, None, None))
+        total += torch.autograd.grad(scores[0, 1] - scores[0, 0], point)[0]
+    (found,) = of_texts.explain(["a bad film"], "-", steps=4)
+    assert_near(found.scores, (words * total / 4).sum(2)[:, 0])
 
 
 def test_the_words_that_decide_stand_first(of_texts: Any) -> None:
