@@ -185,7 +185,9 @@ def _forecast(options: argparse.Namespace) -> int:
     if options.list:
         print(*(f"{one.name:16} {one.title}" for one in experiments), sep="\n")
         return 0
-    settings = forecasts.Settings(options.seeds, options.quick, options.peers, options.steps)
+    settings = forecasts.Settings(
+        options.seeds, options.quick, options.peers, options.steps, options.peer_seeds
+    )
     for one in experiments:
         print(f"\n{one.name}: {one.title}", flush=True)
         rows = _show(one.run(settings), forecast_report.lines)
@@ -323,6 +325,7 @@ def _add_forecast(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--list", action="store_true", help="print the names, run nothing")
     count = arguments.positive
     verb.add_argument("--seeds", type=count, help="default: 3")
+    verb.add_argument("--peer-seeds", type=count, help="of peers' models; default: as --seeds")
     verb.add_argument("--threads", type=count, help="default: as many as torch would take")
     verb.add_argument("--steps", type=count, default=1000, help="of peers' models; default: 1000")
     peers = arguments.names_or_none("peer", forecasts.PEERS)

@@ -14,13 +14,15 @@ class Settings:
     """How much is run, and beside whom.
 
     seeds: how many, or None for the usual number. quick: a moment of each, to see that it runs.
-    peers: libraries, of `PEERS`. steps: gradient steps of the peers' models at most.
+    peers: libraries, of `PEERS`. steps: gradient steps of the peers' models at most. peer_seeds:
+    how many seeds of theirs, or None for as many as ours.
     """
 
     seeds: int | None = None
     quick: bool = False
     peers: tuple[str, ...] = PEERS
     steps: int = 1000
+    peer_seeds: int | None = None
 
     def range(self, usual: int) -> range:
         """The seeds of what usually has so many.
@@ -29,6 +31,14 @@ class Settings:
         (range(0, 3), range(0, 5), range(0, 1))
         """
         return range(self.seeds or (1 if self.quick else usual))
+
+    def range_of_peers(self, usual: int) -> range:
+        """The seeds of peers.
+
+        >>> Settings(peer_seeds=1).range_of_peers(3), Settings(seeds=5).range_of_peers(3)
+        (range(0, 1), range(0, 5))
+        """
+        return range(self.peer_seeds) if self.peer_seeds else self.range(usual)
 
 
 @dataclass(frozen=True)

@@ -94,11 +94,20 @@ def newest(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({run["experiment"]: run for run in runs}.values())
 
 
+def _changed(options: Mapping[str, Any]) -> Iterator[str]:
+    """What a command said beyond its defaults."""
+    usual = dataclasses.asdict(Settings())
+    for name in ("seeds", "steps", "peer_seeds", "peers"):
+        value = options.get(name, usual[name])
+        if name == "peers":
+            value, usual[name] = ",".join(value) or "none", ",".join(usual[name])
+        if value != usual[name]:
+            yield f" --{name.replace('_', '-')} {value}"
+
+
 def section(run: Mapping[str, Any]) -> Iterator[str]:
     """Lines of Markdown for one run."""
-    usual = {"seeds": None, "steps": Settings().steps}
-    chosen = {name: run["options"].get(name, value) for name, value in usual.items()}
-    more = "".join(f" --{n} {value}" for n, value in chosen.items() if value != usual[n])
+    more = "".join(_changed(run["options"]))
     columns = list(dict.fromkeys(name for row in run["rows"] for name in row["figures"]))
     yield f"### {run['title']}"
     yield ""

@@ -290,7 +290,7 @@ def test_a_run_is_recorded_and_shown(two: Path, capsys: pytest.CaptureFixture[st
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"before\n\n{pages.BEGIN}\n\n### The first\n")
     assert text.endswith(f"\n\n{pages.END}\n\nafter\n")
-    assert "`python -m benchmarks forecast first --seeds 2`" in text
+    assert "`python -m benchmarks forecast first --seeds 2 --peers none`" in text
     assert "| ours | 1.5 (1 .. 2) |" in text
     assert "Published: others: 2." in text
     assert "- peer: not installed" in text
