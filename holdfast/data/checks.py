@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.data.frequency import DAY, Frequency, infer, show
+from holdfast.data.frequency import Frequency, infer, show
 from holdfast.data.tables import Columns, Rows
 from holdfast.errors import DataError
 

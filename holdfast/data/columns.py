@@ -71,7 +71,8 @@ class _Group:
     def columns(self, series: Sequence[Series], scales: Sequence[Scale]) -> dict[str, np.ndarray]:
         """The rows of `series`, each with H more; roles without a column are left out."""
         lengths = np.array([len(one) for one in series])
-        found = dict(zip(("z", "observed"), self._targets(series, scales, lengths), strict=True))
+        z, observed = self._targets(series, scales, lengths)
+        found: dict[str, np.ndarray] = {"z": z, "observed": observed}
         roles = [role for role in ROLES if self.schema.of(role)]
         if not roles:
             return found

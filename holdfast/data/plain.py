@@ -29,14 +29,10 @@ def plain_columns(
 
     None for what has to be read the general way, among it everything that is refused there.
     """
-    for backend, reader in READERS.items():
-        library = sys.modules.get(backend)
-        if library is not None and isinstance(data, library.DataFrame):
-            break
-    else:
+    backend = next((name for name in READERS if _is_frame_of(name, data)), None)
+    if backend is None or not 0 < len(data) <= MOST_ROWS:
         return None
-    if not 0 < len(data) <= MOST_ROWS:
-        return None
+    reader, library = READERS[backend], sys.modules[backend]
     there = data.columns
     if time not in there or any(name not in there for name in numbers):
         return None
@@ -50,6 +46,12 @@ def plain_columns(
     if times is None or any(one is None for one in values):
         return None
     return texts, times, values, backend
+
+
+def _is_frame_of(library: str, data: Any) -> bool:
+    """Whether it is a frame of a library, which is then imported."""
+    found: Any = sys.modules.get(library)
+    return found is not None and isinstance(data, found.DataFrame)
 
 
 def _of_pandas(pandas: Any, column: Any, kind: str) -> Any:

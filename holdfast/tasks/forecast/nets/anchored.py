@@ -155,7 +155,7 @@ class AnchoredHead(nn.Module):
         return torch.cat(values, dim=-1), torch.cat(missing, dim=-1)
 
     def _rows_of_lags(self, R: int, S: int, H: int) -> Tensor:
-        """Of windows of R rows, those which each lag of each step from each origin is, (S, H, K)."""
+        """Of windows of R rows, the one that each lag of each step and origin means, (S, H, K)."""
         key = (R, S)
         if key not in self._rows:
             steps = torch.arange(S)[:, None, None] + torch.arange(H)[:, None]
