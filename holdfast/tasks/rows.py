@@ -31,7 +31,8 @@ def clip_gradients(parameters: Sequence[nn.Parameter], most: float) -> None:
         return
     norm = torch.nn.utils.get_total_norm(found)
     scale = torch.clamp(most / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_(found, scale.to(found[0].device))
+    for grad in found:
+        grad.mul_(scale)
 
 
 class RowAdam(torch.optim.Adam):

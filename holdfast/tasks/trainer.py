@@ -213,9 +213,7 @@ def make_optimizer(parameters: list[nn.Parameter], plan: Plan) -> torch.optim.Op
     if plan.optimizer == "sgd":
         return torch.optim.SGD(parameters, **how, fused=True)
     # Decoupled, and with fused kernels, it is AdamW.
-    return RowAdam(
-        parameters, betas=plan.betas, fused=True, decoupled_weight_decay=True, **how
-    )
+    return RowAdam(parameters, betas=plan.betas, fused=True, decoupled_weight_decay=True, **how)
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -70,8 +70,8 @@ def _limits(settings: dict[str, Any]) -> list[str]:
     ]
     if settings["inputs"]:
         found.append(
-            f"The columns {', '.join(settings['inputs'])} have to be given with every sentence, made "
-            "as those of the training data were."
+            f"The columns {', '.join(settings['inputs'])} have to be given with every sentence, "
+            "made as those of the training data were."
         )
     found += [
         "A probability is the network's own; nothing promises that of all tags with 90 % nine in "

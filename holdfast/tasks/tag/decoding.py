@@ -82,7 +82,7 @@ class Decoder:
             batch = encoded.batch(numbers)
             forms = None
             if spelled is not None and len(encoded.tokens):
-                forms = spelled[torch.from_numpy(np.unique(encoded.tokens[_tokens(encoded, numbers)]))]
+                forms = spelled[torch.from_numpy(encoded.forms_of(numbers))]
             for number, result in zip(numbers, self._batch(batch, forms, wanted), strict=True):
                 found[number] = result
         return [
@@ -153,10 +153,3 @@ def gather(items: list[Any], layout: Layout) -> Sentences:
                 "of these"
             )
     return as_sentences({name: [item[name] for item in items] for name in names}, layout)
-
-
-def _tokens(encoded: Encoded, numbers: np.ndarray) -> np.ndarray:
-    """The numbers of all tokens that a batch of these sentences holds, padding included."""
-    lengths = encoded.lengths[numbers]
-    steps = np.arange(max(1, int(lengths.max(initial=0))))[:, None]
-    return np.where(steps < lengths, encoded.starts[numbers] + steps, 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Lexicon:
         """Sentences as numbers, with the numbers of their `tags`, `[N]`, where they are known."""
         forms, tokens = number_forms(sentences.words, self.normal, self.words, self.characters)
         columns = [
-            np.array([n for row in sentences.inputs[name] for n in vocabulary.encode(row)], np.int64)
+            np.array(vocabulary.encode(chain.from_iterable(sentences.inputs[name])), np.int64)
             for name, vocabulary in self.columns.items()
         ]
         starts = _starts(sentences)
@@ -158,10 +159,7 @@ class Encoded:
         Arguments:
             hidden: for each token of the whole whether its word is taken for an unknown one, `[N]`.
         """
-        lengths = self.lengths[numbers]
-        steps = np.arange(max(1, int(lengths.max(initial=0))))[:, None]
-        there = steps < lengths
-        at = np.where(there, self.starts[numbers] + steps, 0)  # [T, B]
+        at, there, lengths = self._places(numbers)
         if not len(self.tokens):
             return _blank(lengths, len(self.columns), self.spelling, self.context)
         forms, form_at = np.unique(self.tokens[at], return_inverse=True)
@@ -185,6 +183,17 @@ class Encoded:
             context=torch.from_numpy(context),
             tags=torch.from_numpy(tags),
         )
+
+    def forms_of(self, numbers: np.ndarray) -> np.ndarray:
+        """The distinct words in the batch of these sentences, in the order of its spellings."""
+        return np.unique(self.tokens[self._places(numbers)[0]])
+
+    def _places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which token stands where in a batch, `[T, B]`, where there is one, and the lengths."""
+        lengths = self.lengths[numbers]
+        steps = np.arange(max(1, int(lengths.max(initial=0))))[:, None]
+        there = steps < lengths
+        return np.where(there, self.starts[numbers] + steps, 0), there, lengths
 
     def _features(
         self, forms: np.ndarray, at: np.ndarray
@@ -221,8 +230,3 @@ def _blank(lengths: np.ndarray, columns: int, spelling: np.ndarray, context: np.
 def counts_of(encoded: Encoded, size: int) -> np.ndarray:
     """How often each word of a vocabulary of that size occurs, `[V]`."""
     return np.bincount(encoded.forms.words[encoded.tokens], minlength=size)
-
-
-def columns_of(rows: Sequence[Sequence[Any]]) -> list[Any]:
-    """All items of all rows, one after the other."""
-    return [item for row in rows for item in row]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from holdfast.data.optional import require
 from holdfast.data.text import Vocabulary
-from holdfast.errors import DataError, ModelError
+from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
 from holdfast.tasks.tag.card import model_card
@@ -52,8 +52,8 @@ class Tagger(BaseEstimator):
     `scheme` is how chunks are written: ``"IOB1"``, ``"BIO"``, ``"BIOES"``, None where tags are no
     chunks, or ``"auto"``. Inside, chunks are learned in BIOES; what comes out is in the user's.
 
-    Words: in small letters with `lower`, digits as 0 with `digits`; those seen `min_count` times, at
-    most `max_words`, have vectors of `word_size` numbers, drawn at random or read from the local
+    Words: in small letters with `lower`, digits as 0 with `digits`; those seen `min_count` times,
+    at most `max_words`, have vectors of `word_size` numbers, drawn at random or read from the local
     file `vectors`. A word seen n times in training is taken for an unknown one with probability
     `rare` / (`rare` + n). `characters` (``"lstm"``, ``"cnn"``, None) adds a vector made from the
     word's characters, of `character_size` numbers each, by `character_units` units of each
@@ -259,7 +259,8 @@ class Tagger(BaseEstimator):
     def save(self, path: str | os.PathLike[str], scores: str = "") -> None:
         """Write the model folder: weights, configuration, vocabularies and card, with `scores`."""
         lexicon = self._fitted().lexicon
-        settings = {**self.get_params(), "vectors": None if self.vectors is None else str(self.vectors)}
+        vectors = None if self.vectors is None else str(self.vectors)
+        settings = {**self.get_params(), "vectors": vectors}
         config = {
             "settings": settings,
             "labels": lexicon.labels.as_json(),

@@ -74,7 +74,7 @@ class TagEvaluation:
         return {tag: (right[tag], found[tag], there[tag]) for tag in sorted(there | found)}
 
     def text(self) -> str:
-        """What there is to read: the table of conlleval, or one of tags; then what else was seen."""
+        """The table of conlleval, or one of tags; then what else was seen."""
         parts = [self._by_tag() if self.chunks is None else str(self.chunks)]
         if self.strict is not None:
             whole = self.strict.overall
@@ -120,7 +120,7 @@ def compare(
             count[0] += wanted == given
             count[1] += 1
     whole = [[tag or "O" for tag in row] for row in truth]
-    given = [[tag if w else "O" for tag, w in zip(p, t, strict=True)] for p, t in zip(predicted, truth, strict=True)]
+    given = [_where_known(*pair) for pair in zip(predicted, truth, strict=True)]
     chunks = strict = None
     if labels.scheme is not None or (labels.chunked and is_chunks(whole)):
         chunks = score_chunks(whole, given)
@@ -135,8 +135,13 @@ def compare(
         pairs=pairs,
         new=+new,
         truth=whole,
-        predicted=[[*row] for row in given],
+        predicted=given,
     )
+
+
+def _where_known(predicted: Sequence[str], truth: Sequence[str | None]) -> list[str]:
+    """Predicted tags, and O where the true one is not known."""
+    return [tag if wanted else "O" for tag, wanted in zip(predicted, truth, strict=True)]
 
 
 def _outer(labels: Labels) -> set[str]:

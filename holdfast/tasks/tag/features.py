@@ -26,7 +26,7 @@ REACH = 2
 
 
 def spelling_keys(forms: Forms) -> np.ndarray:
-    """The hashes of what the spelling of each word shows, `[F, S]` uint64; 0 where it is no more."""
+    """The hashes of what the spelling of each word shows, `[F, S]` uint64, 0 behind them."""
     rows = [[hashed(text) for text in spelling(name)] for name in forms.names]
     found = np.zeros((len(rows), max([1, *map(len, rows)])), np.uint64)
     for row, keys in zip(found, rows, strict=True):

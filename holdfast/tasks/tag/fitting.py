@@ -72,9 +72,7 @@ def fit_network(
         with torch.no_grad():
             net.words.weight.copy_(vectors)
     encoded = lexicon.encode(training, labels.encode(labels.inward(training)))
-    held = Held(
-        lexicon.encode(held_out, labels.encode(labels.inward(held_out))), held_out.known()
-    )
+    held = Held(lexicon.encode(held_out, labels.encode(labels.inward(held_out))), held_out.known())
     work = Tagging(
         net,
         labels,

@@ -78,7 +78,8 @@ class Labels:
         rows = sentences.known()
         if self.scheme == self.inside:
             return rows
-        assert self.scheme is not None and self.inside is not None
+        assert self.scheme is not None
+        assert self.inside is not None
         turned: list[list[str | None]] = []
         for number, row in enumerate(rows):
             whole: Any = row

@@ -101,9 +101,9 @@ class TagNet(nn.Module):
     def _read(self, batch: Batch, spelled: Tensor | None) -> Tensor:
         assert self.layer is not None
         parts = [take(self.words(batch.words), batch.word_at)]
-        if self.characters is not None:
-            if spelled is None:
-                spelled = self.characters(batch.characters, batch.spelled)
+        if spelled is None:
+            spelled = self.spell(batch.characters, batch.spelled)
+        if spelled is not None:
             parts.append(take(spelled, batch.form_at))
         for table, ids in zip(self.columns, batch.columns, strict=True):
             if self.training:
@@ -127,7 +127,9 @@ class TagNet(nn.Module):
 
     def marginals(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """The probability of each tag at each step, `[T, B, K]`."""
-        return scores.softmax(2) if self.crf is None else self.crf.marginals(scores, lengths=lengths)
+        return (
+            scores.softmax(2) if self.crf is None else self.crf.marginals(scores, lengths=lengths)
+        )
 
 
 class FeatureScores(nn.Module):

@@ -117,7 +117,7 @@ class Sentences:
 def as_sentences(
     X: Any, layout: Layout, y: Any = None, *, target: bool = False, missing: str | None = None
 ) -> Sentences:
-    """Sentences from a path, a `TokenTable`, a mapping of columns, or lists of tokens with tags `y`.
+    """Sentences from a path, a `TokenTable`, a mapping of columns, or lists of tokens with `y`.
 
     Arguments:
         target: the tags must be there.
