@@ -50,7 +50,7 @@ class Tagger(BaseEstimator):
     their neighbors alone (partial labels).
 
     `scheme` is how chunks are written: ``"IOB1"``, ``"BIO"``, ``"BIOES"``, None where tags are no
-    chunks, or ``"auto"``. Inside, chunks are learned in BIOES; what comes out is in the user's.
+    chunks, or ``"auto"``. With a CRF they are learned in BIOES; what comes out is in the user's.
 
     Words: in small letters with `lower`, digits as 0 with `digits`; those seen `min_count` times,
     at most `max_words`, have vectors of `word_size` numbers, drawn at random or read from the local

@@ -53,7 +53,7 @@ def fit_network(
     Raises `DataError` for data that nothing can be learned from.
     """
     training, held_out = divide(sentences, valid, settings["validation"])
-    labels = Labels.learn(training, settings["scheme"])
+    labels = Labels.learn(training, settings["scheme"], settings["output"])
     lexicon = Lexicon.learn(training, labels, settings)
     vectors = None
     if settings["vectors"] is not None:

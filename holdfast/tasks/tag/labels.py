@@ -16,7 +16,7 @@ from holdfast.nn import allowed_transitions
 from holdfast.nn.tag_schemes import Allowed, scheme_named, split_tag
 from holdfast.tasks.tag.sentences import Sentences
 
-AUTO, INSIDE = "auto", "BIOES"
+AUTO, INSIDE, CRF = "auto", "BIOES", "crf"
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Labels:
     inside: str | None
 
     @classmethod
-    def learn(cls, sentences: Sentences, scheme: str | None) -> Labels:
+    def learn(cls, sentences: Sentences, scheme: str | None, output: str) -> Labels:
         """The labels of training data; `scheme` is a name, None or ``"auto"``.
 
-        Where some tags are not known, chunks cannot be rewritten, and the scheme inside is the
-        user's.
+        The scheme inside is the user's where some tags are not known, for then chunks cannot be
+        rewritten; and without a CRF, for what reads forward alone cannot know where a chunk ends.
 
         Raises `DataError` for tags that are none of the scheme, with file and line.
         """
@@ -45,7 +45,7 @@ class Labels:
         if scheme == AUTO:
             scheme = None if partial else detect(sentences)
         scheme = None if scheme is None else scheme_named(scheme)
-        inside = scheme if partial or scheme is None else INSIDE
+        inside = scheme if partial or scheme is None or output != CRF else INSIDE
         blank = cls((), scheme, inside)
         found = [[tag for tag in row if tag] for row in blank.inward(sentences)]
         if not any(found):

@@ -145,8 +145,10 @@ def as_sentences(
     if y is not None:
         tags = [list(row) for row in y]
         _same_shape(words, tags, "y")
-    elif target or layout.target in table.columns:
+    elif layout.target in table.columns or (target and len(table.columns) > 1):
         tags = table[layout.target]
+    elif target:
+        raise DataError(f"{table.name}: there are no tags; give y, or a table that has them")
     if tags is not None and missing is not None:
         tags = [[None if tag == missing else tag for tag in row] for row in tags]
     for name, column in inputs.items():
