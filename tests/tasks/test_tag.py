@@ -36,7 +36,9 @@ def test_chunks_are_learned_and_come_back_in_the_users_scheme(fitted: Tagger) ->
 
 
 KINDS = [
-    pytest.param({"characters": "lstm", "character_size": 8, "character_units": 8}, id="character-lstm"),
+    pytest.param(
+        {"characters": "lstm", "character_size": 8, "character_units": 8}, id="character-lstm"
+    ),
     pytest.param({"characters": "cnn", "character_units": 8}, id="character-cnn"),
     pytest.param({"features": ("spelling", "words")}, id="features"),
     pytest.param({"features": ("words",), "num_layers": 0, "feature_dropout": 0.2}, id="crf-alone"),
