@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from holdfast.tasks.classify.estimator import SequenceClassifier as SequenceClassifier
 from holdfast.tasks.forecast.estimator import Forecaster as Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation as Evaluation
 from holdfast.tasks.forecast.evaluate import evaluate as evaluate
@@ -14,4 +15,12 @@ from holdfast.tasks.tag.decoding import Tagged as Tagged
 from holdfast.tasks.tag.estimator import Tagger as Tagger
 from holdfast.tasks.tag.evaluation import TagEvaluation as TagEvaluation
 
-__all__ = ["Evaluation", "Forecaster", "TagEvaluation", "Tagged", "Tagger", "evaluate"]
+__all__ = [
+    "Evaluation",
+    "Forecaster",
+    "SequenceClassifier",
+    "TagEvaluation",
+    "Tagged",
+    "Tagger",
+    "evaluate",
+]
