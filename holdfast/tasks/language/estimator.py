@@ -229,35 +229,33 @@ class LanguageModel(BaseEstimator):
         """
         self._check_fitted()
         text = read_text(X, self.encoding).text
-        if isinstance(X, (list, tuple)) and X and not X[-1].endswith("\n"):
-            text = text.removesuffix("\n")  # the end of the last text was not given
-        stream = self.tokens_.encode(text)
-        if not len(stream):
-            raise DataError("there is no token in the text; give one with words")
-        before = self._before(after)
+        stream, before = self.tokens_.encode(text), self._before(after)
         if not 1 <= rows <= len(stream):
             raise DataError(f"rows={rows!r}; expected a whole number from 1 to {len(stream)}")
+        if rows > 1 and (len(before) or cache or dynamic):
+            raise DataError(
+                f"rows={rows} begin anew in several places, and do not go with after, a cache or "
+                "dynamic evaluation; leave rows out"
+            )
         whole = np.concatenate([before, stream])
-        losses = self._losses(whole, rows if not len(before) else 1, cache, dynamic, statistics)
+        losses = self._losses(whole, rows, cache, dynamic, statistics)
         losses = losses[len(before) :].numpy().astype(np.float64)
         unknown = int((stream == self.tokens_.unknown).sum())
         return Score(losses, len(text), unknown, self.level)
 
+    def read(self, X: Any, **options: Any) -> tuple[list[str], Score]:
+        """The tokens of a text, each as it is written, and the score of `evaluate`."""
+        text = read_text(X, self.encoding)
+        score = self.evaluate(text, **options)
+        return list(self._pieces(iter(self.tokens_.encode(text.text)), "")), score
+
+    def log_probs(self, X: Any, **options: Any) -> np.ndarray:
+        """The log-probability of each token, (n,), in nats; options as of `evaluate`."""
+        return -self.evaluate(X, **options).losses
+
     def score(self, X: Any, y: None = None) -> float:
         """The mean log-probability of a text's tokens, in nats; higher is better."""
         return -self.evaluate(X).nats
-
-    def log_probs(self, X: Any, **options: Any) -> tuple[list[str], np.ndarray]:
-        """The tokens of a text, and the log-probability of each, (n,), in nats.
-
-        The options are those of `evaluate`.
-        """
-        score = self.evaluate(X, **options)
-        text = read_text(X, self.encoding).text
-        stream = self.tokens_.encode(text)[: len(score.losses)].tolist()
-        before = [self.tokens_.end, *stream]
-        pieces = [self.tokens_.piece(t, b) for t, b in zip(stream, before, strict=False)]
-        return pieces, -score.losses
 
     def predict(self, X: Sequence[str]) -> list[str]:
         """The likeliest token after each of these texts.
@@ -332,7 +330,7 @@ class LanguageModel(BaseEstimator):
         config = load_config(folder, FORMAT)
         try:
             settings = config["settings"]
-            model = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+            model = cls(**_tuples(settings))
             check_settings(model.get_params())
             model.data_ = config["data"]
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
@@ -349,9 +347,7 @@ class LanguageModel(BaseEstimator):
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "net_"):
-            raise ModelError(
-                "this LanguageModel has no model yet; call fit, or LanguageModel.load"
-            )
+            raise ModelError("this LanguageModel has no model yet; call fit, or LanguageModel.load")
 
     def _before(self, after: Any) -> np.ndarray:
         if after is None:
@@ -370,11 +366,6 @@ class LanguageModel(BaseEstimator):
         end = self.tokens_.end
         if not cache and not dynamic:
             return stream_losses(self.net_, stream, end, rows)
-        if rows > 1:
-            raise DataError(
-                f"rows={rows} do not go with a cache or a dynamic evaluation, which remember one "
-                "text; leave rows out"
-            )
         how = Cache(size=cache) if isinstance(cache, int) else cache
         learn = Dynamic() if dynamic is True else dynamic or None
         squares = None
@@ -397,3 +388,8 @@ class LanguageModel(BaseEstimator):
         for number in numbers:
             yield self.tokens_.piece(int(number), before)
             before = int(number)
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that were written."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -20,9 +20,6 @@ from holdfast.tasks.language.training import LanguageWork
 from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
 from holdfast.tasks.trainer import Trainer
 
-# What stands beside the weights of a text: settings of its tokens that "auto" has decided.
-READ = ("split", "ends", "lower")
-
 
 @dataclass(frozen=True)
 class Fitted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -91,8 +92,7 @@ class LanguageNet(nn.Module):
         self.shape = shape
         widths = shape.widths
         self.embedding = nn.Embedding(shape.tokens, widths[0])
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.layers = nn.ModuleList(_layer(shape, *pair) for pair in pairs)
+        self.layers = nn.ModuleList(_layer(shape, *pair) for pair in pairwise(widths))
         self.adaptive: nn.AdaptiveLogSoftmaxWithLoss | None = None
         self.decoder: nn.Linear | None = None
         if shape.cutoffs:

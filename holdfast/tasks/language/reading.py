@@ -1,9 +1,9 @@
-"""Texts from files, folders in Penn Treebank form, strings and lists, in parts to train and to watch."""
+"""Texts from files, folders, strings and lists: a part to train on, and one to watch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,11 @@ def read_text(X: Any, encoding: str = "utf-8") -> Text:
     """
     if isinstance(X, Text):
         return X
-    if isinstance(X, str) and ("\n" in X or len(X) > LONGEST_PATH):
+    path = _as_path(X)
+    if path is not None:
+        return _read_file(path, encoding)
+    if isinstance(X, str):
         return _filled(_ended(X.split("\n")), "the text")
-    if isinstance(X, (str, os.PathLike)):
-        return _read_file(Path(X), encoding)
     if isinstance(X, Iterable) and not isinstance(X, (bytes, bytearray)):
         texts = list(X)
         for place, text in enumerate(texts):
@@ -73,10 +74,11 @@ def read_parts(X: Any, share: float, encoding: str = "utf-8", valid: Any = None)
 
     Errors: as `read_text`; `DataError` for a folder without its files.
     """
-    if isinstance(X, (str, os.PathLike)) and "\n" not in str(X) and Path(X).is_dir():
+    path = _as_path(X)
+    if path is not None and _is(path, Path.is_dir):
         if valid is not None:
             raise DataError(f"{X}: the folder has a valid.txt; leave out valid")
-        return Parts(*(read_part(X, part, encoding) for part in PARTS[:2]), folder=True)
+        return Parts(*(read_part(path, part, encoding) for part in PARTS[:2]), folder=True)
     whole = read_text(X, encoding)
     if valid is not None:
         return Parts(whole, read_text(valid, encoding))
@@ -103,17 +105,32 @@ def read_part(folder: str | os.PathLike[str], part: str, encoding: str = "utf-8"
     return _read_file(file, encoding)
 
 
+def _as_path(X: Any) -> Path | None:
+    """What X is the path of, if it is one."""
+    if isinstance(X, str) and ("\n" in X or len(X) > LONGEST_PATH):
+        return None
+    return Path(X) if isinstance(X, (str, os.PathLike)) else None
+
+
+def _is(path: Path, what: Callable[[Path], bool]) -> bool:
+    """Whether there is such a thing; a name too long for the system is that of nothing."""
+    try:
+        return what(path)
+    except OSError:
+        return False
+
+
 def _read_file(path: Path, encoding: str) -> Text:
-    if path.is_dir():
+    if _is(path, Path.is_dir):
         return read_part(path, "test", encoding)
-    if not path.exists():
+    if not _is(path, Path.exists):
         raise DataError(
             f"{path}: there is no such file; check the path, or give a text of one line as a list"
         )
     return _filled(_ended(read_lines(path, encoding=encoding)), str(path))
 
 
-def _ended(lines: list[str]) -> str:
+def _ended(lines: Sequence[str]) -> str:
     """Lines as a text in which each of them ends."""
     if lines and not lines[-1]:
         lines = lines[:-1]

@@ -1,4 +1,4 @@
-"""Scores of a stream: the loss of every token once, the states carried from the first to the last."""
+"""Scores of a stream: the loss of every token once, states carried from the first to the last."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import torch
 
 from holdfast.errors import CellError, DataError, did_you_mean
 from holdfast.nn.checks import find_cell
-from holdfast.tasks.language.net import PERSISTENT, Dropouts, Shape
+from holdfast.tasks.language.net import PERSISTENT, SMALLER, Dropouts, Shape
 from holdfast.tasks.language.tokens import ENDS, LEVELS, SPLITS
 from holdfast.tasks.trainer import OPTIMIZERS, SCHEDULES, Plan
 
@@ -101,6 +101,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout_output": 0.1,
         "variational": False,
         "max_epochs": 8,
+    },
+    "word-small": {
+        "level": "word",
+        "vocabulary_size": 10_000,
+        "hidden_size": 256,
+        "tied": True,
+        "forget_bias": 1.0,
+        "steps": 35,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+        "schedule": "linear",
+        "averaging": 0.998,
+        "dropout_input": 0.3,
+        "dropout_output": 0.4,
+        "weight_dropout": 0.3,
+        "max_epochs": 10,
     },
     "zaremba-small": {
         **_WORDS,
@@ -242,6 +258,13 @@ def shape_of(settings: Mapping[str, Any], tokens: int) -> Shape:
         raise DataError(
             f"cutoffs={list(cutoffs)}: there are only {tokens} tokens; take smaller numbers, or "
             "none"
+        )
+    width = settings["embedding_size"] if settings["tied"] else settings["hidden_size"]
+    if cutoffs and width < SMALLER ** len(cutoffs):
+        raise DataError(
+            f"cutoffs={list(cutoffs)}: the vectors of the last part would have no number, since "
+            f"each part has {SMALLER:g} times less than the one before, from {width} on; take "
+            "fewer cutoffs or more units"
         )
     drops = Dropouts(
         embedding=settings["dropout_embedding"],

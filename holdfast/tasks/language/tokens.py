@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -211,25 +212,24 @@ def word_lines(text: str, split: str, ends: str, lower: bool) -> list[list[str]]
     return [line.split() for line in lines]
 
 
-def learn_tokens(text: str, settings: dict[str, object], folder: bool) -> Tokens:
+def learn_tokens(text: str, settings: dict[str, Any], folder: bool) -> Tokens:
     """The tokens of a text to train on, as the settings want them.
 
     Errors: `DataError` where nothing can be learned.
     """
     level, size, least = (settings[key] for key in ("level", "vocabulary_size", "min_count"))
-    assert isinstance(size, int | None) and isinstance(least, int)
     if level == "character":
         words = Vocabulary.build([text], min_count=least, max_size=size, specials=(UNKNOWN,))
         return Characters(words)
     if level == "subword":
-        return SubwordTokens.learn(text, size or 8000, str(settings["subwords"]))
-    split = str(settings["split"])
+        return SubwordTokens.learn(text, size or 8000, settings["subwords"])
+    split, ends, lower = (settings[key] for key in ("split", "ends", "lower"))
     if split == "auto":
         split = "spaces" if folder else "marks"
-    return Words.learn(text, size, least, split, str(settings["ends"]), bool(settings["lower"]))
+    return Words.learn(text, size, least, split, ends, lower)
 
 
-def load_tokens(folder: Path, level: str, facts: dict[str, object]) -> Tokens:
+def load_tokens(folder: Path, level: str, facts: dict[str, Any]) -> Tokens:
     """The tokens of a model folder.
 
     Errors: `ModelError` where the file is missing or damaged.
@@ -240,7 +240,7 @@ def load_tokens(folder: Path, level: str, facts: dict[str, object]) -> Tokens:
     words = Vocabulary.load(file)
     if level == "character":
         return Characters(words)
-    return Words(words, str(facts["split"]), str(facts["ends"]), bool(facts["lower"]))
+    return Words(words, facts["split"], facts["ends"], facts["lower"])
 
 
 def check_known(tokens: Tokens, text: str, what: str) -> None:

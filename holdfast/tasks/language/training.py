@@ -76,4 +76,3 @@ class LanguageWork(Work):
         rows = min(self.count, max(1, len(self.valid) // self.length))
         losses = stream_losses(self.language, self.valid, self.begin, rows, self.device)
         return {"valid_loss": float(losses.double().mean())}
-
