@@ -18,6 +18,7 @@ from holdfast.errors import HoldfastError, HoldfastWarning
 from holdfast.show import add_cells, add_show
 from holdfast.verbs.forecast import add_demo, add_forecast
 from holdfast.verbs.parser import Parser, count
+from holdfast.verbs.translate import add_translate
 
 FAILED, INTERRUPTED = 2, 130
 
@@ -40,7 +41,7 @@ def add_tune(verbs: Any) -> None:
     parser.set_defaults(run=_run_tune)
 
 
-VERBS = (add_cells, add_show, add_tune, add_forecast, add_demo)
+VERBS = (add_cells, add_show, add_tune, add_forecast, add_demo, add_translate)
 
 
 def build_parser() -> argparse.ArgumentParser:

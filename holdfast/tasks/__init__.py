@@ -10,5 +10,6 @@ from __future__ import annotations
 from holdfast.tasks.forecast.estimator import Forecaster as Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation as Evaluation
 from holdfast.tasks.forecast.evaluate import evaluate as evaluate
+from holdfast.tasks.translate.estimator import Translator as Translator
 
-__all__ = ["Evaluation", "Forecaster", "evaluate"]
+__all__ = ["Evaluation", "Forecaster", "Translator", "evaluate"]

@@ -57,7 +57,7 @@ def as_translation(
     if copied and found.weights is not None and pieces:
         # The end mark of the source is no piece that can be copied.
         best = found.weights[:, : len(pieces)].argmax(1).tolist()
-        instead = [pieces[place] for n, place in zip(found.ids, best, strict=True) if n == UNK]
+        instead = [pieces[int(place)] for n, place in zip(found.ids, best, strict=True) if n == UNK]
     text = target.decode(found.ids, instead)
     alignment = None
     if attention and found.weights is not None:
@@ -86,7 +86,7 @@ def align(
         source, lengths, given, _ = (one.to(device) for one in corpus.batch(places))
         weights = torch.stack([net.decode(source, lengths, given).weights for net in nets]).mean(0)
         for row, place in enumerate(places.tolist()):
-            one, two = source_pieces[place], target_pieces[place]
+            one, two = source_pieces[int(place)], target_pieces[int(place)]
             kept = weights[row, : len(two) + 1, : len(one) + 1].cpu().numpy()
             marks = SPECIALS[END]
             found[place] = Alignment((*one, marks), (*two, marks), kept.copy())

@@ -132,13 +132,11 @@ class Codec:
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, ModelError):
                 raise
-            raise ModelError(
-                f"{name}: damaged ({error}); train or copy the model again"
-            ) from error
+            raise ModelError(f"{name}: damaged ({error}); train or copy the model again") from error
 
 
 def join_words(words: Sequence[str]) -> str:
-    """Words as a text: a space between them, none before marks that close and behind those that open.
+    """Words as a text: a space between them, but none before marks that close, nor behind opening.
 
     >>> join_words(["Yes", ",", "(", "he", "said", ")", "it", "is", "."])
     'Yes, (he said) it is.'

@@ -298,7 +298,9 @@ class Translator(BaseEstimator):
         pairs = self.read(X, y)
         whole = pairs.whole()
         if not len(whole):
-            raise DataError(f"{pairs.name}: every pair has an empty side; there is nothing to score")
+            raise DataError(
+                f"{pairs.name}: every pair has an empty side; there is nothing to score"
+            )
         said = self.predict(pairs.sources)
         corpus = make_corpus(whole, self.source_, self.target_)
         batches = corpus.batches(self.batch_size, None, 0, False).epoch(0)
@@ -322,7 +324,9 @@ class Translator(BaseEstimator):
         for model in rest:
             same = (first.source_.to_json(), first.target_.to_json())
             if (model.source_.to_json(), model.target_.to_json()) != same:
-                raise DataError("the models have learned other pieces; train them on the same pairs")
+                raise DataError(
+                    "the models have learned other pieces; train them on the same pairs"
+                )
             if _shapes(model.nets_[0]) != _shapes(first.nets_[0]):
                 raise DataError("the models have other shapes; join such with the same settings")
         found = cls(**first.get_params())
@@ -364,9 +368,10 @@ class Translator(BaseEstimator):
             model.data_ = config["data"]
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
             model.members_ = config["members"]
-            sizes: Any = config["sizes"]
+            source, target = config["sizes"]
             model.nets_ = nn.ModuleList(
-                new_network(model.get_params(), *sizes, member) for member in range(model.members)
+                new_network(model.get_params(), source, target, member)
+                for member in range(model.members)
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ModelError(
@@ -398,9 +403,7 @@ class Translator(BaseEstimator):
         numbers = self.source_.encode_all(texts)
         return [(self.source_.pieces(t), n) for t, n in zip(texts, numbers, strict=True)]
 
-    def _cut(
-        self, sources: list[tuple[list[str], list[int]]]
-    ) -> list[tuple[list[str], list[int]]]:
+    def _cut(self, sources: list[tuple[list[str], list[int]]]) -> list[tuple[list[str], list[int]]]:
         """The sources, as long as they may be; says which were longer."""
         most = self.max_length
         long = [row for row, (_, numbers) in enumerate(sources, 1) if len(numbers) > most]

@@ -59,6 +59,6 @@ def _attention(settings: Mapping[str, Any]) -> Attention | None:
 
 
 def _narrow_(embedding: nn.Embedding) -> None:
-    """Rows about as long as 1: as weights of the output, longer ones would be sure of everything."""
+    """Rows about as long as 1; as weights of the output, longer ones would be sure at once."""
     with torch.no_grad():
         embedding.weight.mul_(embedding.embedding_dim**-0.5)

@@ -72,9 +72,7 @@ def chrf(said: Sequence[str], wanted: Sequence[str]) -> Score:
     return _score("CHRF", said, wanted, {})
 
 
-def _score(
-    name: str, said: Sequence[str], wanted: Sequence[str], options: dict[str, Any]
-) -> Score:
+def _score(name: str, said: Sequence[str], wanted: Sequence[str], options: dict[str, Any]) -> Score:
     metric = getattr(require("sacrebleu.metrics", "text"), name)(**options)
     found = metric.corpus_score(list(said), [list(wanted)])
     shown = "chrF" if name == "CHRF" else name

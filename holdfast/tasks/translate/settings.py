@@ -133,7 +133,7 @@ def beam_of(settings: Mapping[str, Any], n_best: int = 1, width: int | None = No
 
     Errors: `DataError` for more sequences than the beam is wide.
     """
-    width = settings["beam"] if width is None else width
+    width = int(settings["beam"]) if width is None else width
     if n_best > width:
         raise DataError(f"n_best={n_best} needs a beam as wide, got beam={width}; raise it")
     return Beam(

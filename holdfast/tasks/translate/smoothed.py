@@ -31,9 +31,7 @@ def smoothed_loss(logits: Tensor, wanted: Tensor, ignored: int, smoothing: float
 
 class _Smoothed(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, wanted: Tensor, ignored: int, smoothing: float
-    ) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, wanted: Tensor, ignored: int, smoothing: float) -> Tensor:
         rows, gold = logits.flatten(0, 1), wanted.flatten()
         words = rows.shape[1]
         counts = (gold != ignored).to(rows.dtype)

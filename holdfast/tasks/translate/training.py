@@ -17,7 +17,6 @@ from holdfast.tasks.translate.codec import PAD
 from holdfast.tasks.translate.corpus import Batch, Corpus
 from holdfast.tasks.translate.smoothed import smoothed_loss
 
-
 # By what the loss counts where BLEU decides, such as while it is 0.
 TIE = 1e-6
 
