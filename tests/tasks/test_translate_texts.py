@@ -123,8 +123,8 @@ def test_wrong_kinds_of_texts_are_refused(model: Translator, tmp_path: Path) -> 
         read_pairs(["a"], tmp_path / "a.de")
     with pytest.raises(DataError, match="expected a list of texts"):
         model.predict(5)
+    (tmp_path / "a.csv").write_text("source,taget\na,b\n")
     with pytest.raises(DataError, match="no column 'target'"):
-        (tmp_path / "a.csv").write_text("source,taget\na,b\n")
         read_pairs(tmp_path / "a.csv")
     with pytest.raises(DataError, match="leaves none to train on"):
         Translator(**TINY).fit(["a"], ["b"])

@@ -13,7 +13,7 @@ from holdfast.nn.beam import PENALTIES, Beam
 from holdfast.nn.bridge import KINDS as BRIDGES
 from holdfast.nn.scores import SCORES
 from holdfast.tasks.trainer import Plan
-from holdfast.tasks.translate.codec import LEVELS, UNK
+from holdfast.tasks.translate.codec import BEGIN, LEVELS, PAD, UNK
 
 COUNTS = (
     "vocabulary",
@@ -125,7 +125,7 @@ def never_said(settings: Mapping[str, Any]) -> tuple[int, ...]:
     """Pieces that no target may hold."""
     copies = settings["unknown"] == "copy" and settings["attention"] is not None
     learned = settings["level"] != "subwords" and (copies or settings["unknown"] == "keep")
-    return () if learned else (UNK,)
+    return (PAD, BEGIN) if learned else (PAD, BEGIN, UNK)
 
 
 def beam_of(settings: Mapping[str, Any], n_best: int = 1, width: int | None = None) -> Beam:
