@@ -11,6 +11,7 @@ from holdfast.tasks.classify.estimator import SequenceClassifier as SequenceClas
 from holdfast.tasks.forecast.estimator import Forecaster as Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation as Evaluation
 from holdfast.tasks.forecast.evaluate import evaluate as evaluate
+from holdfast.tasks.translate.estimator import Translator as Translator
 
 __all__ = [
     "Evaluation",
@@ -20,5 +21,6 @@ __all__ = [
     "TagEvaluation",
     "Tagged",
     "Tagger",
+    "Translator",
     "evaluate",
 ]
