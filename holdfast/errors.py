@@ -13,7 +13,8 @@ HoldfastWarning        something works, but not as the user may expect
 ├── TransferWarning    a part of a model did not fit into the one that goes on from it
 ├── RareLabelWarning   a class has too few examples to be measured
 ├── DiagnosisWarning   a layer's gradients vanish or explode, and what helps
-└── ShortHistoryWarning  a forecast rests on fewer rows than its window, or a series did not train
+├── ShortHistoryWarning  a forecast rests on fewer rows than its window, or a series did not train
+└── LongTextWarning    a text is longer than a model reads
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class DiagnosisWarning(HoldfastWarning):
 
 class ShortHistoryWarning(HoldfastWarning):
     """A forecast rests on fewer rows than its window, or a series was too short to train on."""
+
+
+class LongTextWarning(HoldfastWarning):
+    """A text is longer than a model reads; the message says which, and what becomes of it."""
 
 
 @dataclass(frozen=True)

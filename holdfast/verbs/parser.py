@@ -62,6 +62,11 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
 
 
+def decay(text: str) -> float | str:
+    """A number, or the word ``triggered``."""
+    return text if text == "triggered" else number(text)
+
+
 def share_or_rows(text: str) -> float | int:
     """A share below 1, or a whole number of rows.
 

@@ -12,7 +12,6 @@ import numpy as np
 from torch import nn
 
 from holdfast.data.examples import Examples, is_table, read_examples
-from holdfast.data.optional import require
 from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.classify.answers import chances, chosen, joint_scores
@@ -39,13 +38,12 @@ from holdfast.tasks.classify.settings import check_settings, fields
 from holdfast.tasks.classify.stream import Stream
 from holdfast.tasks.classify.tokens import Tokens
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
-
-sklearn: Any = require("sklearn.base", "text")
+from holdfast.tasks.parameters import Estimator
 
 FORMAT = "holdfast.classify"
 
 
-class SequenceClassifier(sklearn.ClassifierMixin, sklearn.BaseEstimator):
+class SequenceClassifier(Estimator):
     """Tell the class of texts, of sequences of numbers, or of both, with a recurrent network.
 
     >>> from holdfast.tasks import SequenceClassifier
@@ -82,6 +80,8 @@ class SequenceClassifier(sklearn.ClassifierMixin, sklearn.BaseEstimator):
     Fitted attributes: `classes_`, `calibration_`, `thresholds_`, `nets_`, `history_`,
     `best_epoch_`, `data_`.
     """
+
+    kind = "classifier"
 
     def __init__(
         self,
