@@ -14,6 +14,7 @@ from benchmarks import (
     arguments,
     ceiling,
     cells_report,
+    contests_report,
     crf,
     layers,
     layers_report,
@@ -28,17 +29,18 @@ from benchmarks import (
 )
 from benchmarks import cells as every
 from benchmarks import options as costs
+from benchmarks.contests import Amount, Registry
 from benchmarks.forecast import registry as forecasts
-from benchmarks.forecast import report as forecast_report
 from benchmarks.papers import report as papers
 from benchmarks.papers.registry import Experiment, Settings, chosen
+from benchmarks.text import registry as texts
 from holdfast.cells import CELLS
 
 REFUSALS = (layers.Refusal, costs.Refusal, every.Refusal, stream.Refusal, scaling.Refusal)
 
 
 RECORDS = report.RESULTS
-"""Where forecasts are recorded."""
+"""Where contests are recorded."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -181,19 +183,27 @@ def _papers(options: argparse.Namespace) -> int:
 
 
 def _forecast(options: argparse.Namespace) -> int:
-    experiments = list(forecasts.chosen(options.names or forecasts.EXPERIMENTS))
-    if options.list:
-        print(*(f"{one.name:16} {one.title}" for one in experiments), sep="\n")
-        return 0
     settings = forecasts.Settings(
         options.seeds, options.quick, options.peers, options.steps, options.peer_seeds
     )
+    return _contests(options, forecasts.EXPERIMENTS, settings)
+
+
+def _text(options: argparse.Namespace) -> int:
+    return _contests(options, texts.EXPERIMENTS, texts.Amount(options.seeds, options.quick))
+
+
+def _contests(options: argparse.Namespace, known: Registry, settings: Amount) -> int:
+    experiments = list(known.chosen(options.names or known))
+    if options.list:
+        print(*(f"{one.name:16} {one.title}" for one in experiments), sep="\n")
+        return 0
     for one in experiments:
         print(f"\n{one.name}: {one.title}", flush=True)
-        rows = _show(one.run(settings), forecast_report.lines)
-        line = forecast_report.record(one, rows, settings, torch.get_num_threads())
+        rows = _show(one.run(settings), contests_report.lines)
+        line = contests_report.record(known.verb, one, rows, settings, torch.get_num_threads())
         if options.record:
-            report.append(forecast_report.file(one.kind, RECORDS), line)
+            report.append(contests_report.file(known.verb, one.kind, RECORDS), line)
         print(line, flush=True)
     return 0
 
@@ -204,7 +214,7 @@ def _pages(options: argparse.Namespace) -> int:
         pages.write(options.page or papers.PAGE, papers.render(newest))
         return 0
     if options.which == "results":
-        pages.write_forecasts(options.page or pages.RESULTS_PAGE, options.results)
+        pages.write_results(options.page or pages.RESULTS_PAGE, options.results)
         return 0
     pages.write_all(options.page or pages.PAGE, options.results)
     _write_speeds(options.results / cells_report.RECORD.name, options.speed)
@@ -226,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_others(verbs)
     _add_papers(verbs.add_parser("papers", help="the tasks of the literature, beside their papers"))
     _add_forecast(verbs.add_parser("forecast", help="forecasting, beside other libraries"))
+    _add_contests(verbs.add_parser("text", help="jobs on text"), _text, arguments.text)
     verb = verbs.add_parser("pages", help="write the recorded runs into a page of docs/")
     verb.set_defaults(run=_pages)
     verb.add_argument(
@@ -319,15 +330,13 @@ def _add_papers(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_forecast(verb: argparse.ArgumentParser) -> None:
-    verb.set_defaults(run=_forecast)
-    one = arguments.forecast
-    verb.add_argument("names", nargs="*", type=one, metavar="NAME", help="default: all")
-    verb.add_argument("--list", action="store_true", help="print the names, run nothing")
-    count = arguments.positive
-    verb.add_argument("--seeds", type=count, help="default: 3")
-    verb.add_argument("--peer-seeds", type=count, help="of peers' models; default: as --seeds")
-    verb.add_argument("--threads", type=count, help="default: as many as torch would take")
-    verb.add_argument("--steps", type=count, default=1000, help="of peers' models; default: 1000")
+    _add_contests(verb, _forecast, arguments.forecast)
+    verb.add_argument(
+        "--steps", type=arguments.positive, default=1000, help="of peers' models; default: 1000"
+    )
+    verb.add_argument(
+        "--peer-seeds", type=arguments.positive, help="of peers' models; default: as --seeds"
+    )
     peers = arguments.names_or_none("peer", forecasts.PEERS)
     verb.add_argument(
         "--peers",
@@ -335,10 +344,23 @@ def _add_forecast(verb: argparse.ArgumentParser) -> None:
         default=forecasts.PEERS,
         help=f"of {', '.join(forecasts.PEERS)}, or none; default: all",
     )
+
+
+def _add_contests(
+    verb: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int],
+    one: Callable[[str], str],
+) -> None:
+    verb.set_defaults(run=run)
+    verb.add_argument("names", nargs="*", type=one, metavar="NAME", help="default: all")
+    verb.add_argument("--list", action="store_true", help="print the names, run nothing")
+    count = arguments.positive
+    verb.add_argument("--seeds", type=count, help="default: 3")
+    verb.add_argument("--threads", type=count, help="default: as many as torch would take")
     size = verb.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a moment of each, to see that it runs")
     size.add_argument(
-        "--record", action="store_true", help="append the lines to results/forecast_*.jsonl"
+        "--record", action="store_true", help="append the lines to a file of results/"
     )
 
 

@@ -11,6 +11,7 @@ from benchmarks.forecast import catalogue as forecasts
 from benchmarks.papers import catalogue
 from benchmarks.registry import Point, Shape
 from benchmarks.settings import SETTINGS
+from benchmarks.text import catalogue as texts
 from holdfast.cells import CELLS
 
 TURN = 0.2
@@ -121,6 +122,11 @@ def experiment(name: str) -> str:
 def forecast(name: str) -> str:
     """The name of a task of forecasting."""
     return names("forecast", forecasts.EXPERIMENTS)(name)[0]
+
+
+def text(name: str) -> str:
+    """The name of a job on text."""
+    return names("text", texts.EXPERIMENTS)(name)[0]
 
 
 def one_shape(text: str) -> Shape:

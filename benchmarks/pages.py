@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import (
     cells_report,
+    contests_report,
     layers_report,
     memory,
     options_report,
@@ -16,7 +17,6 @@ from benchmarks import (
     stream_report,
     summary,
 )
-from benchmarks.forecast import report as forecast_report
 from benchmarks.report import newest, runs
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -73,12 +73,12 @@ def _roofline(folder: Path) -> str:
     return f"![What was reached under the roofs of this machine]({roofline.PICTURE.name})\n"
 
 
-def forecasts(kind: str) -> Callable[[Path], str]:
-    """The last recorded runs of forecasts of a kind as a text, from the folder of results."""
+def contests(verb: str, kind: str) -> Callable[[Path], str]:
+    """The last recorded runs of a verb and kind as a text, from the folder of results."""
 
     def text(folder: Path) -> str:
-        found = forecast_report.newest(runs(forecast_report.file(kind, folder)))
-        return render(found, forecast_report.section)
+        found = contests_report.newest(runs(contests_report.file(verb, kind, folder)))
+        return render(found, contests_report.section)
 
     return text
 
@@ -91,7 +91,8 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "memory": _newest("memory", memory.section),
     "threads": _newest("threads", scaling.section),
     "options": _newest("options", options_report.section),
-    "forecast": forecasts("speed"),
+    "forecast": contests("forecast", "speed"),
+    "text": contests("text", "speed"),
     "cells": _newest("cells", cells_report.section),
 }
 """Parts of the page by name: each a text from the folder of results."""
@@ -104,9 +105,10 @@ def write_all(page: Path, folder: Path) -> None:
     roofline.draw(runs(folder / "layers.jsonl"), page.parent / roofline.PICTURE.name)
 
 
-def write_forecasts(page: Path, folder: Path) -> None:
-    """The recorded scores of forecasts, into the page of results."""
-    write(page, forecasts("scores")(folder))
+def write_results(page: Path, folder: Path) -> None:
+    """The recorded scores of forecasts and of the jobs on text, into the page of results."""
+    write(page, contests("forecast", "scores")(folder))
+    write(page, contests("text", "scores")(folder), *marks("text"))
 
 
 def write(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:

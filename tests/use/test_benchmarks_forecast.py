@@ -13,8 +13,9 @@ import numpy as np
 import pandas
 import pytest
 
-from benchmarks import arguments, pages
+from benchmarks import arguments, contests, contests_report, pages
 from benchmarks.__main__ import main
+from benchmarks.contests import Registry
 from benchmarks.forecast import (
     baselines,
     catalogue,
@@ -26,7 +27,6 @@ from benchmarks.forecast import (
     ours,
     race,
     registry,
-    report,
     rival_darts,
     rival_neuralforecast,
     scores,
@@ -39,10 +39,12 @@ from benchmarks.forecast.registry import Experiment, Row, Settings
 from benchmarks.forecast.scores import scored
 from benchmarks.forecast.task import QUANTILES, Forecast, RefusalError, Task, checked
 from benchmarks.report import RESULTS
+from benchmarks.text import catalogue as texts
 from benchmarks.timing import Timing
 from tests.helpers import assert_same
 
-CHECKED = (naive2, registry, report, tasking, arguments)
+KNOWN = {"forecast": catalogue.EXPERIMENTS, "text": texts.EXPERIMENTS}
+CHECKED = (naive2, contests, contests_report, tasking, arguments)
 
 
 def small(**more: Any) -> Task:
@@ -262,7 +264,7 @@ def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     def second(settings: Settings) -> list[Row]:
         return [Row("ours", {"seconds": (0.5,), "peers": (float(len(settings.peers)),)})]
 
-    known: dict[str, Experiment] = {}
+    known = Registry("forecast")
     monkeypatch.setattr(registry, "EXPERIMENTS", known)
     monkeypatch.setattr(catalogue, "EXPERIMENTS", known)
     registry.add(Experiment("first", "The first", "scores", first, "others: 2"))
@@ -284,12 +286,14 @@ def test_a_run_is_recorded_and_shown(two: Path, capsys: pytest.CaptureFixture[st
     }
     assert {"machine", "versions", "rivals", "threads", "options", "published"} <= set(last)
     page = two / "page.md"
-    page.write_text(f"before\n\n{pages.BEGIN}\n\nold\n\n{pages.END}\n\nafter\n", encoding="utf-8")
+    begin, end = pages.marks("text")
+    parts = f"{pages.BEGIN}\n\nold\n\n{pages.END}\n\n{begin}\n\nold\n\n{end}"
+    page.write_text(f"before\n\n{parts}\n\nafter\n", encoding="utf-8")
     command = ["pages", "results", "--results", str(two), "--page", str(page)]
     assert main(command) == main(command) == 0
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"before\n\n{pages.BEGIN}\n\n### The first\n")
-    assert text.endswith(f"\n\n{pages.END}\n\nafter\n")
+    assert text.endswith(f"\n\n{begin}\n\n{pages.NOTHING}\n{end}\n\nafter\n")
     assert "`python -m benchmarks forecast first --seeds 2 --peers none`" in text
     assert "| ours | 1.5 (1 .. 2) |" in text
     assert "Published: others: 2." in text
@@ -389,18 +393,22 @@ def test_packages_are_those_beside_torch(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("kind", ["scores", "speed"])
-def test_recorded_runs_are_real_ones(kind: str) -> None:
-    file = report.file(kind)
+@pytest.mark.parametrize("verb", ["forecast", "text"])
+def test_recorded_runs_are_real_ones(verb: str, kind: str) -> None:
+    file = contests_report.file(verb, kind)
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     for run in map(json.loads, lines):
-        assert run["benchmark"] == "forecast"
+        assert run["benchmark"] == verb
         assert not run["options"]["quick"]
-        assert catalogue.EXPERIMENTS[run["experiment"]].kind == kind
+        assert KNOWN[verb][run["experiment"]].kind == kind
 
 
 def test_the_page_is_what_was_recorded() -> None:
-    expected = pages.forecasts("scores")(RESULTS)
+    expected = pages.contests("forecast", "scores")(RESULTS)
     assert pages.written(pages.RESULTS_PAGE) == expected, "run: python -m benchmarks pages results"
+    texts = pages.contests("text", "scores")(RESULTS)
+    written = pages.written(pages.RESULTS_PAGE, *pages.marks("text"))
+    assert written == texts, "run: python -m benchmarks pages results"
 
 
 def test_every_score_has_a_name() -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves: a table for people, one line of JSON, a part of a page."""
+"""What a contest leaves: a table for people, one line of JSON, a part of a page."""
 
 from __future__ import annotations
 
@@ -10,25 +10,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.forecast.registry import Experiment, Row, Settings
+from benchmarks.contests import Amount, Experiment, Row
 from benchmarks.report import RESULTS, about, entry, short, threads_text
 
 PAGES = {
-    "scores": Path(__file__).parent.parent.parent / "docs" / "results.md",
-    "speed": Path(__file__).parent.parent.parent / "docs" / "performance.md",
+    "scores": Path(__file__).parent.parent / "docs" / "results.md",
+    "speed": Path(__file__).parent.parent / "docs" / "performance.md",
 }
 """The page that shows the records of a kind."""
 
-LIBRARIES = ("neuralforecast", "darts", "statsforecast", "utilsforecast")
+LIBRARIES = {
+    "forecast": ("neuralforecast", "darts", "statsforecast", "utilsforecast"),
+    "text": ("scikit-learn", "tokenizers", "sacrebleu"),
+}
+"""Libraries that take part, by verb."""
+
+USUAL = {"seeds": None, "steps": 1000, "peer_seeds": None, "peers": ["neuralforecast", "darts"]}
+"""Options that a recorded command does not name."""
 
 
-def file(kind: str, folder: Path = RESULTS) -> Path:
+def file(verb: str, kind: str, folder: Path = RESULTS) -> Path:
     """Where runs of a kind are recorded.
 
-    >>> file("speed").name
+    >>> file("forecast", "speed").name
     'forecast_speed.jsonl'
     """
-    return folder / f"forecast_{kind}.jsonl"
+    return folder / f"{verb}_{kind}.jsonl"
 
 
 def lines(row: Row) -> Iterator[str]:
@@ -59,10 +66,10 @@ def _one(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def libraries() -> dict[str, str]:
+def libraries(verb: str) -> dict[str, str]:
     """Versions of the libraries that take part, where they are installed."""
     found = {}
-    for name in LIBRARIES:
+    for name in LIBRARIES[verb]:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -70,21 +77,23 @@ def libraries() -> dict[str, str]:
     return found
 
 
-def record(experiment: Experiment, rows: Sequence[Row], settings: Settings, threads: int) -> str:
+def record(
+    verb: str, experiment: Experiment, rows: Sequence[Row], settings: Amount, threads: int
+) -> str:
     """The run of an experiment as one line of JSON."""
     data = []
     for row in rows:
         figures = {name: [short(v) for v in values] for name, values in row.figures.items()}
         data.append({"contender": row.contender, "figures": figures, "note": row.note})
     return entry(
-        "forecast",
+        verb,
         threads,
         data,
         [],
         experiment=experiment.name,
         title=experiment.title,
         published=experiment.published,
-        rivals=libraries(),
+        rivals=libraries(verb),
         options=dataclasses.asdict(settings),
     )
 
@@ -94,24 +103,24 @@ def newest(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({run["experiment"]: run for run in runs}.values())
 
 
-def _changed(options: Mapping[str, Any]) -> Iterator[str]:
-    """What a command said beyond its defaults."""
-    usual = dataclasses.asdict(Settings())
-    for name in ("seeds", "steps", "peer_seeds", "peers"):
-        value = options.get(name, usual[name])
-        if name == "peers":
-            value, usual[name] = ",".join(value) or "none", ",".join(usual[name])
-        if value != usual[name]:
-            yield f" --{name.replace('_', '-')} {value}"
+def _option(name: str, value: Any) -> str:
+    """An option as a command has it.
+
+    >>> _option("peer_seeds", 1), _option("peers", [])
+    (' --peer-seeds 1', ' --peers none')
+    """
+    said = ",".join(value) or "none" if isinstance(value, list) else value
+    return f" --{name.replace('_', '-')} {said}"
 
 
 def section(run: Mapping[str, Any]) -> Iterator[str]:
     """Lines of Markdown for one run."""
-    more = "".join(_changed(run["options"]))
+    chosen = {name: run["options"].get(name, value) for name, value in USUAL.items()}
+    more = "".join(_option(name, v) for name, v in chosen.items() if v != USUAL[name])
     columns = list(dict.fromkeys(name for row in run["rows"] for name in row["figures"]))
     yield f"### {run['title']}"
     yield ""
-    yield f"`python -m benchmarks forecast {run['experiment']}{more}`,"
+    yield f"`python -m benchmarks {run['benchmark']} {run['experiment']}{more}`,"
     yield f"{threads_text(run['threads'])}, {about(run)}"
     if run["published"]:
         yield ""

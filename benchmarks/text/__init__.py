@@ -1,0 +1,1 @@
+"""Empty: what can be run is found through `benchmarks.text.catalogue`."""

@@ -1,0 +1,5 @@
+"""Imports every module of experiments, so that `EXPERIMENTS` holds them all."""
+
+from __future__ import annotations
+
+from benchmarks.text.registry import EXPERIMENTS as EXPERIMENTS
