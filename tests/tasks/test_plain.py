@@ -22,7 +22,7 @@ from tests.helpers import assert_same
 from tests.tasks.small import SMALL, daily, several
 
 DAYS = Frequency("microsecond", DAY)
-WEATHER = {"past": ("warm",), "static": ("size",)}
+WEATHER = Columns(past=("warm",), static=("size",))
 
 
 def general(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_a_plain_table_reads_as_any_other(
 ) -> None:
     table: Any = TABLES[name]()
     table = table.to_pandas() if backend == "pandas" else table
-    columns = Columns(**WEATHER) if name == "covariates" else Columns()
+    columns = WEATHER if name == "covariates" else Columns()
     id = "unique_id" if "unique_id" in table.columns else None
     assert plain_columns(table, id, "ds", ["y"]) is not None
     found = read_panel(table, columns, frequency=known)
