@@ -44,7 +44,7 @@ from benchmarks.timing import Timing
 from tests.helpers import assert_same
 
 KNOWN = {"forecast": catalogue.EXPERIMENTS, "text": texts.EXPERIMENTS}
-CHECKED = (naive2, contests, contests_report, tasking, arguments)
+CHECKED = (naive2, contests, contests_report, registry, tasking, arguments)
 
 
 def small(**more: Any) -> Task:
