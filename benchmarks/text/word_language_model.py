@@ -41,7 +41,12 @@ class RNNModel(nn.Module):
         super().__init__()
         self.drop = nn.Dropout(size.dropout)
         self.encoder = nn.Embedding(size.words, size.features)
-        self.rnn = nn.LSTM(size.features, size.units, size.layers, dropout=size.dropout)
+        self.rnn = nn.LSTM(
+            size.features,
+            size.units,
+            size.layers,
+            dropout=size.dropout if size.layers > 1 else 0.0,
+        )
         self.decoder = nn.Linear(size.units, size.words)
         nn.init.uniform_(self.encoder.weight, -0.1, 0.1)
         nn.init.zeros_(self.decoder.bias)
