@@ -18,8 +18,8 @@ from holdfast.tasks.language.estimator import LanguageModel
 from holdfast.tasks.progress import Lines
 
 FILE = "war_and_peace/war_and_peace.txt.xz"
-RUNS = "HOLDFAST_RUNS"
-"""Names the folder that checkpoints of long runs are kept in; none are without it."""
+MODELS = "HOLDFAST_MODELS"
+"""Names the folder that trained models, and checkpoints, are kept in; none are without it."""
 
 # The test is read after as much of the text before it, so that it does not begin from nothing.
 BEFORE = 5_000
@@ -37,18 +37,9 @@ class Contender:
     def run(self, parts: tuple[str, str, str], seeds: range, *, quick: bool) -> Row:
         """Train with every seed, and score on the test part."""
         figures: dict[str, list[float]] = {}
-        model = None
+        _, valid, test = parts
         for seed in seeds:
-            train, valid, test = parts
-            few = {"max_epochs": 1, "batch_size": 8} if quick else {}
-            model = LanguageModel.preset(self.preset, **{**self.changes, **few, "seed": seed})
-            folder = os.environ.get(RUNS)
-            name = self.name.replace(" ", "-")
-            file = Path(folder, f"language-{name}-{seed}.checkpoint") if folder else None
-            began = time.monotonic()
-            watcher = Lines(model.max_epochs)
-            model.fit(train, valid=valid, checkpoint=file, resume=True, report=watcher)
-            minutes = (time.monotonic() - began) / 60
+            model, minutes = self.trained(parts, seed, quick=quick)
             found = model.evaluate(test, after=valid[-BEFORE:])
             for column, value in (
                 (f"test nats per {model.level}", found.nats),
@@ -58,8 +49,34 @@ class Contender:
                 ("epochs", float(len(model.history_))),
                 ("minutes", minutes),
             ):
-                figures.setdefault(column, []).append(value)
+                if value is not None:
+                    figures.setdefault(column, []).append(value)
         return Row(self.name, {key: tuple(v) for key, v in figures.items()}, self.note)
+
+    def trained(
+        self, parts: tuple[str, str, str], seed: int, *, quick: bool
+    ) -> tuple[LanguageModel, float | None]:
+        """A trained model, and its minutes; None where it went on from what was there."""
+        kept = os.environ.get(MODELS)
+        name = f"war_and_peace-{self.name.replace(' ', '-')}-{seed}"
+        place = Path(kept, name) if kept and not quick else None
+        if place is not None and place.is_dir():
+            found = LanguageModel.load(place)
+            return found, found.data_.get("minutes")
+        checkpoint = None if place is None else place.with_name(f"{place.name}.checkpoint")
+        begun = checkpoint is not None and checkpoint.exists()
+        few = {"max_epochs": 1, "batch_size": 8} if quick else {}
+        model = LanguageModel.preset(self.preset, **{**self.changes, **few, "seed": seed})
+        train, valid, _ = parts
+        began = time.monotonic()
+        watcher = Lines(model.max_epochs)
+        model.fit(train, valid=valid, checkpoint=checkpoint, resume=True, report=watcher)
+        minutes = None if begun else (time.monotonic() - began) / 60
+        if place is not None and checkpoint is not None:
+            model.data_["minutes"] = minutes
+            model.save(place)
+            checkpoint.unlink()
+        return model, minutes
 
 
 CHARACTERS = (

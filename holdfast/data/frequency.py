@@ -40,6 +40,11 @@ class Frequency:
                 return f"{count} {name}" + ("s" if count > 1 else "")
         return f"{self.step / SECOND:g} seconds"
 
+    @property
+    def even(self) -> bool:
+        """Whether rows that are one step apart are sure to have this frequency and no other."""
+        return self.unit == "microsecond" and self.step < 28 * DAY
+
     def seasons(self) -> tuple[int, ...]:
         """The usual season lengths in rows, shortest first: hourly 24 and 168, daily 7."""
         if self.unit == "month":

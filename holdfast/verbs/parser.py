@@ -76,6 +76,18 @@ def share_or_rows(text: str) -> float | int:
     return int(text) if text.isdecimal() and int(text) else number(text)
 
 
+def number_or_word(text: str) -> float | str:
+    """A number, or a word as it is.
+
+    >>> number_or_word("0.3"), number_or_word("best")
+    (0.3, 'best')
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def names(text: str) -> tuple[str, ...]:
     """Names with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

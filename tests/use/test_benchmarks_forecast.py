@@ -44,7 +44,7 @@ from benchmarks.timing import Timing
 from tests.helpers import assert_same
 
 KNOWN = {"forecast": catalogue.EXPERIMENTS, "text": texts.EXPERIMENTS}
-CHECKED = (naive2, contests, contests_report, tasking, arguments)
+CHECKED = (naive2, contests, contests_report, registry, tasking, arguments)
 
 
 def small(**more: Any) -> Task:
@@ -294,7 +294,7 @@ def test_a_run_is_recorded_and_shown(two: Path, capsys: pytest.CaptureFixture[st
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"before\n\n{pages.BEGIN}\n\n### The first\n")
     assert text.endswith(f"\n\n{begin}\n\n{pages.NOTHING}\n{end}\n\nafter\n")
-    assert "`python -m benchmarks forecast first --seeds 2`" in text
+    assert "`python -m benchmarks forecast first --seeds 2 --peers none`" in text
     assert "| ours | 1.5 (1 .. 2) |" in text
     assert "Published: others: 2." in text
     assert "- peer: not installed" in text

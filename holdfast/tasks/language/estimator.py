@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.data.optional import require
 from holdfast.errors import DataError, ModelError
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.language.card import model_card
@@ -27,13 +26,12 @@ from holdfast.tasks.language.scoring import (
 from holdfast.tasks.language.settings import check_settings, preset
 from holdfast.tasks.language.tokens import VOCABULARY, Words, check_known, load_tokens
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
-
-BaseEstimator: Any = require("sklearn.base", "text").BaseEstimator
+from holdfast.tasks.parameters import Estimator
 
 FORMAT = "holdfast.language"
 
 
-class LanguageModel(BaseEstimator):
+class LanguageModel(Estimator):
     """Learn from a text what comes next: score texts by it, and write more of them.
 
     >>> from holdfast.tasks import LanguageModel
