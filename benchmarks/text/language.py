@@ -101,12 +101,12 @@ WORDS = (
         "word-small",
         {
             **_WORDS,
-            "hidden_size": 150,
+            "hidden_size": 146,
             "tied": False,
             "variational": False,
             "weight_dropout": 0.0,
         },
-        "LSTM of 150 units, own vectors for the output, dropout of numbers",
+        "LSTM of 146 units, own vectors for the output, dropout of numbers",
     ),
     Contender("awd recipe", "word-small", _RECIPE, "LSTM of 256 units, tied, weight-drop, AR, TAR"),
     Contender(
