@@ -129,7 +129,8 @@ def war_and_peace(*, quick: bool = False) -> tuple[str, str, str] | None:
     file = find(FILE)
     if file is None:
         return None
-    text = lzma.open(file).read().decode()
+    with lzma.open(file) as packed:
+        text = packed.read().decode()
     if quick:
         text = text[400_000:440_000]
     first, second = round(0.8 * len(text)), round(0.9 * len(text))

@@ -15,11 +15,13 @@ from tests.helpers import assert_same
 WORDS, UNITS = 37, 5
 
 
-def problem(rows: int, dtype: torch.dtype, generator: torch.Generator) -> list[Tensor]:
-    shapes = ((rows, UNITS), (WORDS, UNITS), (WORDS,))
-    return [
-        torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes
-    ]
+def problem(
+    rows: int, dtype: torch.dtype, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+
+    return drawn(rows, UNITS), drawn(WORDS, UNITS), drawn(WORDS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
