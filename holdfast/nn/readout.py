@@ -167,7 +167,9 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (the decorator is untyped)
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         share = grads[0] / ctx.rows
         pairs = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
         return (*(value * share if needed else None for value, needed in pairs), None)
