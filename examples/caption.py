@@ -6,10 +6,10 @@ Data: the two photographs that ship with scikit-learn (a temple in China, a dahl
 of 96 x 96 pixels. A crop is nine regions of 32 x 32 pixels, each with features that are computed
 here: mean, share and spread of red, green and blue, edges across and along, and where it lies. A
 caption says which color is above, in the middle and below, whether the crop is bright or dark, and
-whether it is smooth or rough; it is made by a rule from the pixels, so that it can be checked. Crops
-of the test are from a band of each photograph, the columns 160 to 320, and those of training, which
-are seen in other light, from both sides of it: no pixel is in both. Beside the score stands the
-commonest caption of training.
+whether it is smooth or rough; it is made by a rule from the pixels, so that it can be checked. The
+crops of the test are from a band of each photograph, the columns 160 to 320, and those of training,
+which are seen in other light, from both sides of it: no pixel is in both. Beside the score stands
+the commonest caption of training.
 
 The model is made of `holdfast.nn`: `Regions`, which takes features as they are, and a `Decoder`
 with attention (Xu et al. 2015). Needs the extras text and plots. About a minute on one core.
@@ -201,7 +201,7 @@ def picture(found: dict[str, Any], shown: Sequence[int]) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, print scores and captions, and write the picture when asked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Describe parts of photographs.")
     parser.add_argument("--tiny", action="store_true", help="a moment, to see that it runs")
     parser.add_argument("--plot", metavar="PNG", help="picture of the attention to write")
     arguments = parser.parse_args(argv)

@@ -61,7 +61,8 @@ def last_place(told: str, answer: str) -> bool:
 
 def run(tiny: bool) -> tuple[Translator, float, float]:
     """A trained model, the share of its answers that are right, and that of the rule."""
-    sources, targets = stories(100 + TEST if tiny else 6000 + TEST, seed=0)
+    test = 20 if tiny else TEST
+    sources, targets = stories(test + (100 if tiny else 6000), seed=0)
     model = Translator(
         level="words",
         embedding_size=32,
@@ -74,10 +75,10 @@ def run(tiny: bool) -> tuple[Translator, float, float]:
         patience=25,
         averaging=0.99,
     )
-    model.fit(sources[TEST:], targets[TEST:])
-    said = model.predict(sources[:TEST])
-    right = sum(map(str.__eq__, said, targets[:TEST])) / TEST
-    rule = sum(map(last_place, sources[:TEST], targets[:TEST])) / TEST
+    model.fit(sources[test:], targets[test:])
+    said = model.predict(sources[:test])
+    right = sum(map(str.__eq__, said, targets[:test])) / test
+    rule = sum(map(last_place, sources[:test], targets[:test])) / test
     return model, right, rule
 
 
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ask", metavar="TEXT", help="a story with a question at its end")
     arguments = parser.parse_args(argv)
     model, right, rule = run(arguments.tiny)
-    print(f"{right:.1%} of {TEST} answers are right; the place that is named last is in {rule:.1%}")
+    print(f"{right:.1%} of the answers are right; the place that is named last is in {rule:.1%}")
     told = arguments.ask or stories(1, seed=1)[0][0]
     print(f"{told}\n{model.predict([told])[0]}")
 
