@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
+from benchmarks.text import tagging as tagging
 from benchmarks.text.registry import EXPERIMENTS as EXPERIMENTS

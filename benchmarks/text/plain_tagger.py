@@ -1,0 +1,84 @@
+"""A BiLSTM-CRF as one writes it in plain PyTorch: what the tagger's speed is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from benchmarks.crf import PlainCRF
+from holdfast.tasks.tag.encoded import Encoded
+from holdfast.tasks.tag.net import TagNet
+
+
+class PlainBatch:
+    """A batch as tensors: words and tags `[T, B]`, the characters of every token `[L, T * B]`."""
+
+    def __init__(self, encoded: Encoded, numbers: np.ndarray) -> None:
+        batch = encoded.batch(numbers)
+        self.lengths = batch.lengths
+        self.words = batch.words[batch.word_at]
+        self.tags = batch.tags.clamp(min=0)
+        self.mask = torch.arange(len(self.tags)).unsqueeze(1) < self.lengths
+        at = batch.form_at.flatten()
+        self.characters = batch.characters[:, at]
+        self.spelled = batch.spelled[at]
+
+
+class PlainTagger(nn.Module):
+    """Words, the last states of an LSTM over the characters of every token, BiLSTM, CRF.
+
+    Sizes are those of a tagger's network, whose weights it takes over. Rows are packed, so that
+    `torch.nn.LSTM` reads no padding.
+    """
+
+    def __init__(self, net: TagNet, dropout: float) -> None:
+        super().__init__()
+        assert net.layer is not None
+        assert net.characters is not None
+        assert net.crf is not None
+        characters = net.characters.table
+        self.words = nn.Embedding(*net.words.weight.shape)
+        self.characters = nn.Embedding(*characters.weight.shape)
+        units = net.characters.units
+        self.spell = nn.LSTM(characters.weight.shape[1], units, bidirectional=True)
+        hidden = net.layer.hidden_size
+        assert isinstance(hidden, int)
+        self.layer = nn.LSTM(net.layer.input_size, hidden, bidirectional=True)
+        self.emit = nn.Linear(2 * hidden, len(net.bias))
+        self.dropout = nn.Dropout(dropout)
+        self.crf = PlainCRF(len(net.bias))
+        self.load_state_dict(self.taken(net.state_dict()))
+
+    @staticmethod
+    def taken(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a tagger's network by the names that they have here."""
+        names = {
+            "characters.table.": "characters.",
+            "characters.layer.": "spell.",
+            "bias": "emit.bias",
+        }
+        found = {}
+        for name, value in state.items():
+            at = next((start for start in names if name.startswith(start)), None)
+            found[name if at is None else names[at] + name.removeprefix(at)] = value
+        return {name: value.clone() for name, value in found.items()}
+
+    def forward(self, batch: PlainBatch) -> Tensor:
+        """The scores of tags, `[T, B, K]`."""
+        steps, count = batch.words.shape
+        x = self.dropout(self.characters(batch.characters))
+        packed = pack_padded_sequence(x, batch.spelled, enforce_sorted=False)
+        _, (h, _) = self.spell(packed)
+        spelled = torch.cat([h[0], h[1]], 1).view(steps, count, -1)
+        x = self.dropout(torch.cat([self.words(batch.words), spelled], 2))
+        packed = pack_padded_sequence(x, batch.lengths, enforce_sorted=False)
+        out, _ = pad_packed_sequence(self.layer(packed)[0])
+        return self.emit(self.dropout(out))
+
+    def loss(self, batch: PlainBatch) -> Tensor:
+        """Minus the log-likelihood per token."""
+        return -self.crf(self(batch), batch.tags, batch.mask).sum() / batch.mask.sum()
