@@ -40,11 +40,11 @@ class PlainTagger(nn.Module):
         assert net.layer is not None
         assert net.characters is not None
         assert net.crf is not None
-        characters = net.characters.table
-        self.words = nn.Embedding(*net.words.weight.shape)
-        self.characters = nn.Embedding(*characters.weight.shape)
+        letters = net.characters.table
+        self.words = nn.Embedding(net.words.num_embeddings, net.words.embedding_dim)
+        self.characters = nn.Embedding(letters.num_embeddings, letters.embedding_dim)
         units = net.characters.units
-        self.spell = nn.LSTM(characters.weight.shape[1], units, bidirectional=True)
+        self.spell = nn.LSTM(letters.embedding_dim, units, bidirectional=True)
         hidden = net.layer.hidden_size
         assert isinstance(hidden, int)
         self.layer = nn.LSTM(net.layer.input_size, hidden, bidirectional=True)

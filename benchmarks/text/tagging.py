@@ -249,7 +249,7 @@ class Race:
         mine = self.net.layer.weight_hh_l0.grad  # type: ignore[union-attr] (a parameter)
         wanted = precise.layer.weight_hh_l0.grad
         assert isinstance(mine, torch.Tensor)
-        assert wanted is not None
+        assert isinstance(wanted, torch.Tensor)
         gate.check(
             "ours",
             {"loss": ours.detach(), "gradient": mine},

@@ -225,7 +225,9 @@ def test_filters_take_the_largest_over_a_words_own_characters(generator: torch.G
 
 
 def work(net: TagNet, whole: Encoded, labels: Labels, rare: float) -> Tagging:
-    return Tagging(net, labels, whole, Held(whole, [*columns()["chunk"]]), 8, rare, seed=0)
+    return Tagging(
+        net, labels, whole, Held(whole, [[*row] for row in columns()["chunk"]]), 8, rare, seed=0
+    )
 
 
 def test_the_loss_is_that_of_the_crf_per_token() -> None:
@@ -277,7 +279,7 @@ def test_dense_parameters_move_as_with_adamw(decay: float) -> None:
         with torch.no_grad():
             layer.weight.copy_(torch.arange(6.0).view(2, 3) / 7)
             layer.bias.fill_(0.1)
-        more = {"decoupled_weight_decay": True} if kind is RowAdam else {}
+        more: dict[str, Any] = {"decoupled_weight_decay": True} if kind is RowAdam else {}
         optimizer = kind(layer.parameters(), lr=0.1, weight_decay=decay, fused=True, **more)
         for step in range(3):
             optimizer.zero_grad()

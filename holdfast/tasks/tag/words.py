@@ -97,7 +97,7 @@ def spelling(word: str) -> list[str]:
     """What the spelling of a word shows, as texts.
 
     >>> spelling("I.B.M.")[:3], spelling("D56y-3")[-2:]
-    (['capital', 'no small', 'marks'], ['pattern A00a-0', 'summary A0a-0'])
+    (['capital', 'no small', 'capital inside'], ['pattern A00a-0', 'summary A0a-0'])
 
     Source: Huang, Xu & Yu 2015, section 4.2.1: capitals at the beginning, everywhere, nowhere or
     inside; letters with digits; marks; an apostrophe with s; beginnings and ends of two to five
