@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.crf import PlainCRF
-from holdfast.tasks.tag.encoded import Encoded
+from holdfast.data.text import pad
+from holdfast.tasks.tag.encoded import UNKNOWN, Lexicon
 from holdfast.tasks.tag.net import TagNet
+from holdfast.tasks.tag.words import MOST_CHARACTERS
 
 
 class PlainBatch:
-    """A batch as tensors: words and tags `[T, B]`, the characters of every token `[L, T * B]`."""
+    """A batch as tensors, token by token.
 
-    def __init__(self, encoded: Encoded, numbers: np.ndarray) -> None:
-        batch = encoded.batch(numbers)
-        self.lengths = batch.lengths
-        self.words = batch.words[batch.word_at]
-        self.tags = batch.tags.clamp(min=0)
-        self.mask = torch.arange(len(self.tags)).unsqueeze(1) < self.lengths
-        at = batch.form_at.flatten()
-        self.characters = batch.characters[:, at]
-        self.spelled = batch.spelled[at]
+    words, tags: `[T, B]`. characters: of every token, `[L, T * B]`; spelled: how many, `[T * B]`.
+    """
+
+    def __init__(self, lexicon: Lexicon, words: list[list[str]], tags: list[list[int]]) -> None:
+        normal, known, letters = lexicon.normal, lexicon.words.ids, lexicon.characters.ids
+        numbers = [[known.get(normal(word), UNKNOWN) for word in row] for row in words]
+        self.words, self.lengths = pad(numbers)
+        self.tags, _ = pad(tags) if tags else (self.words, None)
+        steps, count = self.words.shape
+        self.mask = torch.arange(steps).unsqueeze(1) < self.lengths
+        spelled = [[UNKNOWN]] * (steps * count)
+        for column, row in enumerate(words):
+            for step, word in enumerate(row):
+                found = [letters.get(letter, UNKNOWN) for letter in word[:MOST_CHARACTERS]]
+                spelled[step * count + column] = found
+        self.characters, self.spelled = pad(spelled)
 
 
 class PlainTagger(nn.Module):

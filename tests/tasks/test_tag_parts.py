@@ -155,8 +155,8 @@ def test_a_batch_holds_what_its_sentences_are() -> None:
 
 def test_hidden_words_are_unknown_in_the_batch_alone() -> None:
     _, whole = encoded()
-    hidden = np.zeros(len(whole.tokens), bool)
-    hidden[int(whole.starts[3]) + 1] = True
+    hidden = np.zeros(len(whole.tokens))
+    hidden[int(whole.starts[3]) + 1] = 1.0
     batch = whole.batch(np.array([3, 0]), hidden)
     ids = batch.words[batch.word_at]
     assert int(ids[1, 0]) == UNKNOWN
