@@ -13,7 +13,7 @@ from torch.nn import functional
 from holdfast.errors import DataError
 from holdfast.nn.checks import find_cell
 from holdfast.nn.persistent import PersistentLSTM
-from holdfast.nn.readout import readout
+from holdfast.nn.readout import readout, readout_loss
 from holdfast.nn.recurrent import Recurrent
 
 PERSISTENT = "persistent"
@@ -158,6 +158,12 @@ class LanguageNet(nn.Module):
             return -self.adaptive(said, targets).output
         logits = readout(said, *self._readout)
         return functional.cross_entropy(logits, targets, reduction="none")
+
+    def mean_loss(self, said: Tensor, targets: Tensor) -> Tensor:
+        """The mean of `losses`, with its gradients at once where that is compiled."""
+        if self.adaptive is not None:
+            return self.adaptive(said, targets).loss
+        return readout_loss(said, *self._readout, targets)
 
     def log_probs(self, said: Tensor) -> Tensor:
         """The log-probability of every token, `[..., V]`, from `said` `[..., H]`."""

@@ -60,8 +60,8 @@ class LanguageWork(Work):
             self.pace = len(inputs) / self.length if self.random else 1.0
             passed = self.language(inputs.to(self.device), states)
             states = detached(passed.states)
-            flat = self.language.losses(passed.said.flatten(0, 1), targets.to(self.device).ravel())
-            yield flat.mean() + self._costs(passed)
+            said, wanted = passed.said.flatten(0, 1), targets.to(self.device).ravel()
+            yield self.language.mean_loss(said, wanted) + self._costs(passed)
 
     def _costs(self, passed: Passed) -> Tensor | float:
         found: Tensor | float = 0.0
