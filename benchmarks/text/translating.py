@@ -38,6 +38,11 @@ def read(part: str) -> Pairs:
     return read_pairs(folder / f"{part}.en.gz", folder / f"{part}.de.gz")
 
 
+def first(pairs: Pairs, count: int) -> Pairs:
+    """So many pairs at most."""
+    return pairs.take(range(min(count, len(pairs))))
+
+
 def trained(seed: int, quick: bool = False) -> tuple[Translator, float | None]:
     """A trained translator, and its minutes; None where it went on from what was there."""
     kept = os.environ.get(MODELS)
@@ -47,7 +52,7 @@ def trained(seed: int, quick: bool = False) -> tuple[Translator, float | None]:
         return found, found.data_.get("minutes")
     pairs, watched = read("train"), read("val")
     if quick:
-        pairs, watched = (part.take(range(QUICK_PAIRS)) for part in (pairs, watched))
+        pairs, watched = first(pairs, QUICK_PAIRS), first(watched, QUICK_PAIRS)
     checkpoint = None if place is None else place.with_name(f"{place.name}.checkpoint")
     begun = checkpoint is not None and checkpoint.exists()
     began = time.monotonic()
@@ -73,7 +78,7 @@ def multi30k(amount: Amount) -> Iterator[Row]:
         return
     test = read(TEST)
     if amount.quick:
-        test = test.take(range(50))
+        test = first(test, 50)
     yield row("the source as it is", [test.sources], test)
     yield row(
         "the target of the nearest source",

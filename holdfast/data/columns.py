@@ -23,14 +23,17 @@ GROUP_ROWS = 1 << 18
 def write_columns(
     panel: Panel, scaling: Scaling, schema: Schema, scales: Sequence[Scale], H: int
 ) -> dict[str, np.ndarray]:
-    """Every column of `holdfast.data.windows.Windows`, each series followed by H future rows."""
+    """Every column of `holdfast.data.windows.Windows`, each series followed by H future rows.
+
+    Roles without a covariate are left out.
+    """
     rows = len(panel) + H * len(panel.series)
     count = len(panel.series)
     columns = {
         "z": panel.array((rows,), np.float32),
         "observed": panel.array((rows,), np.float32),
     }
-    for role in ROLES:
+    for role in (role for role in ROLES if schema.of(role)):
         n = count if role == "static" else rows
         coded = len(schema.of(role, "category", "text"))
         columns[role] = panel.array((n, schema.numbers(role)), np.float32)

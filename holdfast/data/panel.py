@@ -163,10 +163,9 @@ def _regular(rows: Rows, frequency: Frequency | None) -> Series | None:
 
     What a stream of forecasts asks for again and again takes no second look.
     """
-    if frequency is None or not frequency.even or len(rows.ids.names) != 1 or rows.covariates:
+    if frequency is None or len(rows.ids.names) != 1 or rows.covariates:
         return None
-    steps = (rows.times[1:] - rows.times[:-1]).view(np.int64)
-    if not (steps == frequency.step).all() or not np.isfinite(rows.target).all():
+    if not np.isfinite(rows.target).all() or not frequency.follow(rows.times):
         return None
     n, id = len(rows.times), rows.ids.names[0]
     nothing, seen = np.zeros((n, 0)), np.ones(n, dtype=bool)

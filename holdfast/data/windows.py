@@ -250,5 +250,15 @@ def make_windows(
         scale=torch.tensor([(scale.std, scale.mean) for scale in scales], dtype=torch.float32),
         calendar=torch.from_numpy(calendar),
         texts=tuple(map(torch.from_numpy, texts)),
-        **{name: torch.from_numpy(values) for name, values in columns.items()},
+        **{
+            **_nothing(len(columns["z"]), len(scales)),
+            **{name: torch.from_numpy(values) for name, values in columns.items()},
+        },
     )
+
+
+def _nothing(rows: int, series: int) -> dict[str, Tensor]:
+    """The columns of roles without a covariate."""
+    none, codes = torch.zeros(rows, 0), torch.zeros(rows, 0, dtype=torch.int32)
+    beside = {"static": none[:series], "static_codes": codes[:series]}
+    return {"past": none, "past_codes": codes, "future": none, "future_codes": codes, **beside}

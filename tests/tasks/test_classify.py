@@ -18,6 +18,7 @@ from holdfast.errors import DataError, ModelError
 from holdfast.tasks import SequenceClassifier
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.classify.attribution import Explanation
+from holdfast.tasks.classify.fitting import new_network
 from tests.helpers import assert_same
 
 SMALL: dict[str, Any] = {
@@ -186,6 +187,8 @@ def test_members_are_averaged() -> None:
         batch = model.encode(model.read(texts[:1])).batch([0])
         parts = [net(batch).softmax(1) for net in model.nets_]
     assert not torch.allclose(parts[0], parts[1], atol=1e-4)
+    begun = [new_network(model, model.encoding_, model.labels_, member) for member in (0, 1)]
+    assert not torch.equal(begun[0].readout.weight, begun[1].readout.weight)
     model.calibration_ = type(model.calibration_)()
     assert_near(model.predict_proba(texts[:1]), (parts[0] + parts[1]) / 2)
 
@@ -314,9 +317,9 @@ def test_vectors_begin_the_embedding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cell", ["gru", "peephole"])
-def test_other_cells_layers_and_options(cell: str) -> None:
+def test_other_cells_and_options(cell: str) -> None:
     texts, said = reviews()
-    settings = {**SMALL, "max_epochs": 1, "cell": cell, "num_layers": 2, "bidirectional": False}
+    settings = {**SMALL, "max_epochs": 1, "cell": cell, "bidirectional": False}
     model: Any = SequenceClassifier(**settings, options={"zoneout": 0.1}).fit(texts, said)
     assert np.isfinite(model.predict_proba(texts)).all()
 

@@ -11,6 +11,7 @@ import torch
 from holdfast.errors import DataError
 from holdfast.tasks import SequenceClassifier
 from holdfast.tasks.classify.attribution import Explanation
+from holdfast.tasks.classify.network import Inputs
 from holdfast.tasks.classify.pooling import POOLINGS, Pooling
 from tests.helpers import assert_same, unequal_
 from tests.tasks.test_classify import SMALL, WAYS, assert_near, reviews, waves
@@ -39,6 +40,19 @@ def test_attributions_add_up_to_the_log_odds(of_texts: Any) -> None:
     assert (rough.steps, fine.steps) == (1, 1024)
 
 
+def test_attributions_are_gradients_in_the_middle_of_every_interval(of_texts: Any) -> None:
+    batch = of_texts.encode(of_texts.read(["a bad film"])).batch([0])
+    inputs = of_texts.net_.embed(batch)
+    words = inputs.words.detach()
+    total = torch.zeros_like(words)
+    for share in (1 / 8, 3 / 8, 5 / 8, 7 / 8):
+        point = (share * words).requires_grad_()
+        scores = of_texts.net_.classify(Inputs(point, inputs.counts, None, None))
+        total += torch.autograd.grad(scores[0, 1] - scores[0, 0], point)[0]
+    (found,) = of_texts.explain(["a bad film"], "-", steps=4)
+    assert_near(found.scores, (words * total / 4).sum(2)[:, 0])
+
+
 def test_the_words_that_decide_stand_first(of_texts: Any) -> None:
     (found,) = of_texts.explain(["film bad and"])
     assert found.label == "-"
@@ -65,7 +79,7 @@ def test_attention_is_what_the_pooling_attends_to(of_texts: Any) -> None:
 def test_lines_are_colored_or_marked_and_html_is_escaped() -> None:
     tokens = (("", "good"), (" ", "<b>"), ("\n ", "bad"))
     found: Any = Explanation("+", 0.9, 2.0, 0.0, 8, tokens, np.array([2.0, 0.01, -0.8]))
-    assert found.line(color=False) == "good++++ <b>  bad--"
+    assert found.line(color=False) == "good++++ <b>  bad-"
     colored = found.line()
     assert colored.count("\x1b[38;5;16;48;5;") == 2
     assert colored.count("\x1b[0m") == 2
@@ -82,7 +96,7 @@ def test_numbers_are_attributed_by_step_and_channel() -> None:
     model: Any = SequenceClassifier(**settings).fit(x, labels)
     total = np.zeros(2)
     found: Any = None
-    for at, found in enumerate(model.explain(x[:8])):
+    for at, found in enumerate(model.explain(x[:3])):
         assert found.numbers.shape == x[at].shape
         assert abs(found.error) <= 0.011 * max(abs(found.value - found.baseline), 0.1)
         total += np.abs(found.numbers).sum(0)

@@ -22,7 +22,7 @@ from tests.helpers import assert_same
 from tests.tasks.small import SMALL, daily, several
 
 DAYS = Frequency("microsecond", DAY)
-WEATHER = {"past": ("warm",), "static": ("size",)}
+WEATHER = Columns(past=("warm",), static=("size",))
 
 
 def general(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_a_plain_table_reads_as_any_other(
 ) -> None:
     table: Any = TABLES[name]()
     table = table.to_pandas() if backend == "pandas" else table
-    columns = Columns(**WEATHER) if name == "covariates" else Columns()
+    columns = WEATHER if name == "covariates" else Columns()
     id = "unique_id" if "unique_id" in table.columns else None
     assert plain_columns(table, id, "ds", ["y"]) is not None
     found = read_panel(table, columns, frequency=known)
@@ -165,12 +165,10 @@ def test_frames_hold_what_they_were_given(backend: str) -> None:
     times = np.arange(3).astype("datetime64[D]").astype("datetime64[us]")
     columns = {"unique_id": ["a", "b", "b"], "ds": times, "y": np.array([1.0, 2.0, 4.0])}
     found = make_frame(columns, backend)
-    assert (
-        found["unique_id"].to_pylist() == columns["unique_id"]
-        if backend == "pyarrow"
-        else (list(found["unique_id"]) == columns["unique_id"])
-    )
-    assert_same(np.array(found["y"]), columns["y"])
+    texts, values = (found[name] for name in ("unique_id", "y"))
+    arrow = backend == "pyarrow"
+    assert (texts.to_pylist() if arrow else list(texts)) == columns["unique_id"]
+    assert (values.to_pylist() if arrow else list(values)) == columns["y"].tolist()
     assert np.array_equal(np.asarray(found["ds"]).astype("datetime64[us]"), times)
 
 
@@ -182,7 +180,8 @@ GRIDS = [
     (DAYS, "2023-12-20T06:00"),
     (Frequency("microsecond", 7 * DAY), "2019-12-20"),
     (Frequency("microsecond", DAY + 3_600_000_000), "2019-12-20"),
-    (Frequency("month", 1), "2019-11-01"),
+    (Frequency("month", 1, month_end=True), "2019-11-01"),
+    (Frequency("month", 2), "2019-11-05T06:00"),
     (Frequency("month", 3, month_end=True), "2019-11-30"),
 ]
 
@@ -200,3 +199,32 @@ def test_a_calendar_that_is_looked_up_is_the_one_that_is_computed(
     phase = hours if frequency.unit == "microsecond" and frequency.step < DAY else days / 365.25
     at = -6 if frequency == DAYS else 0
     assert_same(found[:, at], np.sin(2 * np.pi * phase).astype(np.float32))
+
+
+@pytest.mark.parametrize(("frequency", "first"), GRIDS)
+def test_a_regular_series_needs_no_second_look(
+    frequency: Frequency, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = frequency.grid(np.datetime64(first, "us"), 30)
+    assert frequency.follow(times) == frequency.even or frequency.unit == "month"
+    assert not frequency.follow(np.delete(times, 7))
+    assert not frequency.follow(times[::-1])
+    assert not frequency.follow(times[::2])
+    table = pl.DataFrame({"ds": times, "y": np.arange(30.0)})
+    found = read_panel(table, frequency=frequency)
+    monkeypatch.setattr(Frequency, "follow", lambda *_: False)
+    same(found, read_panel(table, frequency=frequency))
+
+
+def test_months_that_may_be_others_are_looked_at_twice() -> None:
+    """Midnights in the middle of months, days that not every month has."""
+    first = np.datetime64("2019-11-01", "us")
+    monthly, ends = Frequency("month", 1), Frequency("month", 1, month_end=True)
+    for days, sure in ((0, True), (26, True), (27, False)):
+        times = first.astype("datetime64[M]") + np.arange(12)
+        times = times.astype("datetime64[us]") + np.timedelta64(days * DAY, "us")
+        assert ends.follow(times) == sure
+        assert not monthly.follow(times)
+    moved = ends.grid(first, 12)
+    moved[5] += np.timedelta64(DAY, "us")
+    assert not ends.follow(moved)

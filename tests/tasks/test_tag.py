@@ -168,7 +168,8 @@ def test_a_resumed_training_is_the_uninterrupted_one(epochs: int, tmp_path: Path
 
 def test_scikit_learn_copies_it() -> None:
     model = Tagger(hidden_size=5, features=("words",))
-    assert clone(model).get_params() == model.get_params()
+    copy: Any = clone(model)
+    assert copy.get_params() == model.get_params()
     assert model.set_params(seed=3).seed == 3
 
 

@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_model_and_leaves_the_generator() -> None:
 
 def test_it_is_an_estimator() -> None:
     model = Translator(**TINY)
-    copied = clone(model)
+    copied: Any = clone(model)
     assert copied.get_params() == model.get_params()
     assert copied.set_params(beam=2).beam == 2
     with pytest.raises(ModelError, match="call fit"):
@@ -167,7 +167,7 @@ def test_networks_search_together_and_can_be_joined() -> None:
         says = [net(source, None, given).softmax(2)[0, 0] for net in both.networks()]
     (alone,) = search(both.networks(), [[4, 5]], Beam(1, banned=(0, 1, 2, *range(4, 10))))[0]
     assert alone.ids == []
-    assert alone.log_prob == pytest.approx(math.log(float(sum(says)[3] / 2)), rel=1e-5)
+    assert alone.log_prob == pytest.approx(math.log(float(says[0][3] + says[1][3]) / 2), rel=1e-5)
     loss = both.evaluate(*backwards(20, seed=5)).perplexity
     each = [m.evaluate(*backwards(20, seed=5)).perplexity for m in (one, two)]
     # A mean of probabilities is at least as good as the mean of their logarithms.

@@ -197,7 +197,7 @@ def test_baselines_score_what_is_known_of_them(
 def test_beijing_persists_as_others_found(data_dir: Path) -> None:
     task = read("beijing-pm25", data_dir)
     assert len(task.tracks) == 12
-    assert len(task.truth) == 12 * 999
+    assert len(task.truth) == 12 * 280
     every = dataclasses.replace(task, step=1)
     last = np.concatenate([track.y[track.origins] for track in every.tracks])
     errors = np.nanmean(np.abs(every.truth - last[:, None]), axis=0)

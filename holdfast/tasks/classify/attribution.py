@@ -27,6 +27,8 @@ AT_ONCE = 200_000
 
 # Backgrounds of a terminal with 256 colors, from weak to strong: for the label, and against it.
 FOR, AGAINST = (195, 159, 117, 75), (230, 223, 216, 209)
+WEAK = 0.05
+"""Share of the largest attribution below which a token has no color."""
 BLACK_ON = "\x1b[38;5;16;48;5;{}m"
 
 
@@ -82,14 +84,14 @@ class Explanation:
         parts = []
         for (gap, token), strength in zip(self.tokens, self._strengths(), strict=False):
             parts.append(" ".join(gap.split("\n")))
-            level = min(3, int(4 * abs(strength)))
-            weak = abs(strength) < 0.05
-            if color and not weak:
-                shade = (FOR if strength > 0 else AGAINST)[level]
-                parts.append(f"{BLACK_ON.format(shade)}{token}{PLAIN}")
+            level = int(4 * abs(strength))
+            if not color:
+                parts.append(token + ("+" if strength > 0 else "-") * level)
+            elif abs(strength) < WEAK:
+                parts.append(token)
             else:
-                mark = "" if color or weak else ("+" if strength > 0 else "-") * (1 + level)
-                parts.append(token + mark)
+                shade = (FOR if strength > 0 else AGAINST)[min(3, level)]
+                parts.append(f"{BLACK_ON.format(shade)}{token}{PLAIN}")
         return "".join(parts)
 
     def html(self) -> str:

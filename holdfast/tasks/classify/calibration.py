@@ -100,8 +100,8 @@ def calibration_error(chances: Tensor, targets: Tensor, bins: int = BINS) -> flo
 
     Of classes the likeliest one counts, of several labels every one.
 
-    >>> calibration_error(torch.tensor([[0.9, 0.1], [0.9, 0.1]]), torch.tensor([0, 1]))
-    0.4
+    >>> calibration_error(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]))
+    0.25
     """
     return round(sum(abs(b.gap) * b.share for b in reliability(chances, targets, bins)), 10)
 

@@ -135,7 +135,7 @@ def explain(arguments: Namespace) -> int:
     rows = [
         [name.strip() or "(blank)", f"{score:+.4f}"] for name, score in found.top(arguments.top)
     ]
-    print(f"\n{aligned(['speaks for it', 'log-odds'], rows)}\n")
+    print(f"\n{aligned(['part', 'log-odds'], rows)}\n")
     print(
         f"log-odds {found.value:+.4f}, of an empty example {found.baseline:+.4f}; attributions "
         f"miss the difference by {found.error:+.5f} ({found.steps} points)"

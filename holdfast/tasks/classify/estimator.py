@@ -358,8 +358,7 @@ class SequenceClassifier(Estimator):
             self.thresholds_ = best_thresholds(sure, held.targets)
         elif several:
             self.thresholds_ = [float(self.threshold)] * len(self.labels_.classes)
-        train = data.train
-        tokens = train.texts and self.encoding_(train).ids
+        train, read = data.train, fitted.train.examples
         self.data_ = {
             "name": Path(train.name).name,
             "sha256": hashlib.sha256(data.digest.encode()).hexdigest(),
@@ -369,8 +368,8 @@ class SequenceClassifier(Estimator):
                 [str(label), int(n)]
                 for label, n in zip(self.labels_.classes, fitted.counts.tolist(), strict=True)
             ],
-            "tokens": tokens and spread_of([len(row) for row in tokens]),
-            "steps": train.series and spread_of([len(row) for row in train.series]),
+            "tokens": read.ids and spread_of([len(row) for row in read.ids]),
+            "steps": read.values and spread_of([len(row) for row in read.values]),
             "missing": int(sum(np.isnan(row).sum() for row in train.series or ())),
         }
 

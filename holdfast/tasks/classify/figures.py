@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.data.optional import require
 from holdfast.tasks import plots
 from holdfast.tasks.classify.attribution import Explanation
 from holdfast.tasks.classify.estimator import SequenceClassifier
@@ -80,16 +81,18 @@ def attribution_figure(explanation: Explanation, values: np.ndarray) -> Any:
     count = min(MOST_CHANNELS, len(explanation.channels))
     numbers = explanation.numbers
     assert numbers is not None
+    to_rgba = require("matplotlib.colors", "plots").to_rgba
     figure, axes = plots.new_figure(11, 0.8 + 1.3 * count, count)
     reach = float(np.abs(numbers).max()) or 1.0
     order = np.argsort(-np.abs(numbers).sum(0), kind="stable")[:count]
     for ax, at in zip(axes, order.tolist(), strict=True):
-        steps = np.arange(len(values))
-        for step, score in enumerate(numbers[:, at] / reach):
-            color = plots.OURS if score > 0 else plots.WEEK
-            ax.axvspan(step - 0.5, step + 0.5, color=color, alpha=0.7 * abs(score), linewidth=0)
-        ax.plot(steps, values[:, at], color=plots.INK, linewidth=1.1, marker=_marker(values))
-        ax.margins(x=0)
+        ax.plot(values[:, at], color=plots.INK, linewidth=1.1, marker=_marker(values))
+        bottom, top = ax.get_ylim()
+        share = numbers[:, at] / reach
+        colors = np.where(share[:, None] > 0, to_rgba(plots.OURS), to_rgba(plots.WEEK))
+        colors[:, 3] = 0.7 * np.abs(share)
+        where = (-0.5, len(values) - 0.5, bottom, top)
+        ax.imshow(colors[None], extent=where, aspect="auto", interpolation="nearest", zorder=0)
         plots.title(ax, f"{explanation.channels[at]}: {numbers[:, at].sum():+.3f}", 8)
     plots.labels(axes[-1], "step")
     return figure
@@ -120,9 +123,8 @@ def _draw_confusion(ax: Any, evaluation: Evaluation) -> None:
     counts = counts[np.ix_(kept, kept)]
     names = [_short(evaluation.labels.classes[at]) for at in kept]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    from matplotlib.colors import LinearSegmentedColormap
-
-    colors = LinearSegmentedColormap.from_list("ours", ["#ffffff", plots.OURS])
+    maps = require("matplotlib.colors", "plots").LinearSegmentedColormap
+    colors = maps.from_list("ours", ["#ffffff", plots.OURS])
     ax.imshow(shares, cmap=colors, vmin=0, vmax=1, aspect="auto")
     ax.grid(visible=False)
     if len(kept) <= MOST_NUMBERS:

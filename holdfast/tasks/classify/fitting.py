@@ -65,6 +65,7 @@ class Fitted:
     labels: Labels
     nets: nn.ModuleList
     progress: list[Progress]
+    train: Part
     held_out: Part
     counts: Tensor
 
@@ -74,6 +75,8 @@ def split(model: SequenceClassifier, examples: Examples, given: Given, held: Any
 
     Warns of classes that fewer than two examples have.
     """
+    if held is None and len(examples) < 2:
+        raise DataError("got one example; to learn from and to hold out there must be at least two")
     labels = Labels.learn(given)
     targets = labels.encode(given)
     seldom = rare(labels, labels.count(targets).tolist())
@@ -87,8 +90,6 @@ def split(model: SequenceClassifier, examples: Examples, given: Given, held: Any
         )
     if held is not None:
         return Data(examples, given, *held)
-    if len(examples) < 2:
-        raise DataError("got one example; to learn from and to hold out there must be at least two")
     train, out = split_held_out(targets, model.validation, model.seed)
     return Data(examples.take(train), given.take(train), examples.take(out), given.take(out))
 
@@ -113,7 +114,7 @@ def fit_networks(model: SequenceClassifier, data: Data, run: Run) -> Fitted:
         plan = replace(plan_of(model.get_params()), seed=seed)
         nets.append(Trainer(work, plan, progress).run(file, run.report).cpu())
         progresses.append(progress)
-    return Fitted(encoding, labels, nets, progresses, held_out, labels.count(targets))
+    return Fitted(encoding, labels, nets, progresses, train, held_out, labels.count(targets))
 
 
 def learn_encoding(model: SequenceClassifier, examples: Examples) -> Encoding:

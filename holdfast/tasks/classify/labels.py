@@ -96,11 +96,9 @@ def _in_memory(y: Any, examples: Examples) -> Given:
         return _indicator(array, tuple(range(array.shape[1])), examples)
     values = [one.item() if isinstance(one, np.generic) else one for one in y]
     several = [isinstance(one, (list, tuple, set, frozenset)) for one in values]
-    if any(several):
-        if not all(several):
-            at = several.index(False)
-            raise DataError(f"{examples.place(at)}: got a label, expected a list of labels")
-        values = [sorted(set(one), key=str) for one in values]
+    if any(several) and not all(several):
+        at = several.index(False)
+        raise DataError(f"{examples.place(at)}: got a label, expected a list of labels")
     for at, one in enumerate(values):
         for label in one if any(several) else [one]:
             if label is None or label != label:
@@ -112,6 +110,8 @@ def _in_memory(y: Any, examples: Examples) -> Given:
                     f"{examples.place(at)}: got a label of the type {type(label).__name__}, "
                     "expected a text or a number"
                 )
+    if any(several):
+        values = [sorted(set(one), key=str) for one in values]
     return Given(LISTS if any(several) else ONE, values, name=examples.name, ids=examples.ids)
 
 

@@ -139,7 +139,8 @@ def _explained(model: SequenceClassifier, evaluation: Evaluation) -> list[str]:
             if truth.ndim == 1:
                 words += f", is {evaluation.labels.classes[truth[at]]}"
             gain = one.value - one.baseline
-            parts.append(page.paragraph(f"{words} (log-odds {gain:+.2f}, error {one.error:+.4f})."))
+            odds = f"log-odds {gain:+.2f} from zeros, missed by {one.error:+.4f}"
+            parts.append(page.paragraph(f"{words} ({odds})."))
             if one.tokens:
                 parts.append(one.html())
             if one.numbers is not None and evaluation.examples.series is not None:

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from holdfast.nn import LSTM
+from holdfast.tasks.tag.dropping import dropout, dropped
 
 HIDDEN = 0.01
 """The share of characters that training takes for unknown ones, so that such are no surprise."""
@@ -39,9 +39,9 @@ class Characters(nn.Module, ABC):
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Characters `[L, U]` of U words and how many each has, `[U]`, as vectors `[U, output]`."""
         if self.training:
-            hidden = (torch.rand(ids.shape) < HIDDEN).to(ids.device) & (ids > 0)
+            hidden = dropped(ids.shape, HIDDEN).to(ids.device) & (ids > 0)
             ids = ids.masked_fill(hidden, UNKNOWN)
-        x = functional.dropout(self.table(ids), self.dropout, self.training)
+        x = dropout(self.table(ids), self.dropout, self.training)
         return self.join(x, lengths)
 
     @abstractmethod

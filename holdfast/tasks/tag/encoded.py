@@ -86,7 +86,7 @@ class Lexicon:
             spelling = spelling_keys(forms)
         columns = {}
         if "words" in self.kinds:
-            columns[""] = forms.hashes[tokens]
+            columns[""] = forms.hashes()[tokens]
         if "inputs" in self.kinds:
             for name, rows in sentences.inputs.items():
                 known: dict[str, int] = {}
@@ -157,7 +157,8 @@ class Encoded:
         """The sentences of these numbers as a batch.
 
         Arguments:
-            hidden: for each token of the whole whether its word is taken for an unknown one, `[N]`.
+            hidden: for each token of the whole the probability with which its word is taken for an
+                unknown one, `[N]`; drawn from PyTorch's CPU generator.
         """
         at, there, lengths = self._places(numbers)
         if not len(self.tokens):
@@ -165,7 +166,7 @@ class Encoded:
         forms, form_at = np.unique(self.tokens[at], return_inverse=True)
         words = self.forms.words[self.tokens[at]]
         if hidden is not None:
-            words = np.where(hidden[at], UNKNOWN, words)
+            words = np.where(torch.rand(at.shape).numpy() < hidden[at], UNKNOWN, words)
         distinct, word_at = np.unique(words, return_inverse=True)
         characters, spelled = self.forms.spelled(forms)
         rows, spelling, context = self._features(forms, at)

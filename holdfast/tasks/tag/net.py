@@ -14,6 +14,7 @@ from holdfast.errors import DataError
 from holdfast.nn import CRF, Recurrent
 from holdfast.nn.tag_schemes import Allowed
 from holdfast.tasks.tag.characters import KINDS, Characters
+from holdfast.tasks.tag.dropping import dropped
 from holdfast.tasks.tag.encoded import Batch
 
 HIDDEN_LABELS = 0.01
@@ -107,7 +108,7 @@ class TagNet(nn.Module):
             parts.append(take(spelled, batch.form_at))
         for table, ids in zip(self.columns, batch.columns, strict=True):
             if self.training:
-                hidden = torch.rand(ids.shape) < HIDDEN_LABELS
+                hidden = dropped(ids.shape, HIDDEN_LABELS)
                 ids = ids.masked_fill(hidden.to(ids.device), 1)
             parts.append(table(ids))
         return self.layer(torch.cat(parts, 2), lengths=batch.lengths)[0]
@@ -156,8 +157,8 @@ class FeatureScores(nn.Module):
             return rows.new_zeros(len(places), rows.shape[1])
         scale = 1.0
         if self.training and self.dropout:
-            dropped = torch.rand(places.shape) < self.dropout
-            places = places.masked_fill(dropped.to(places.device), 0)
+            gone = dropped(places.shape, self.dropout)
+            places = places.masked_fill(gone.to(places.device), 0)
             scale = 1 / (1 - self.dropout)
         return functional.embedding_bag(places, rows, mode="sum", padding_idx=0) * scale
 

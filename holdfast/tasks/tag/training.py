@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from holdfast.data.text import LengthBatches, score_chunks
@@ -68,8 +67,7 @@ class Tagging(Work):
         """The loss of every batch: minus the log-likelihood of its tags, per token."""
         self.steps(epoch)
         for numbers in self.order[1]:
-            hidden = torch.rand(len(self.rare), dtype=torch.float64).numpy() < self.rare
-            batch = self.training.batch(numbers, hidden).to(self.device)
+            batch = self.training.batch(numbers, self.rare).to(self.device)
             tokens = max(1, int(batch.lengths.sum()))
             yield -self.network.likelihood(self.network(batch), batch) / tokens
 

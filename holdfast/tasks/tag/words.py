@@ -38,15 +38,18 @@ class Forms:
     """The distinct words of some sentences, F of them, as numbers.
 
     names: as they are written. words: in the vocabulary, `[F]`. characters: those of all words in a
-    row; starts: where each word's begin, `[F + 1]`. hashes: of the words as they are looked up,
-    `[F]` uint64.
+    row; starts: where each word's begin, `[F + 1]`. looked_up: the words as they are looked up.
     """
 
     names: list[str]
     words: np.ndarray
     characters: np.ndarray
     starts: np.ndarray
-    hashes: np.ndarray
+    looked_up: list[str]
+
+    def hashes(self) -> np.ndarray:
+        """Of the words as they are looked up, `[F]` uint64."""
+        return np.array([hashed(word) for word in self.looked_up], np.uint64)
 
     def spelled(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The characters of some words side by side, `[L, U]`, and how many, `[U]`."""
@@ -73,11 +76,18 @@ def number_forms(
         names,
         np.array(words.encode(looked_up), np.int64),
         # One more than there are, so that padding has something to point at.
-        np.array([*characters.encode("".join(spelled)), 0], np.int64),
+        np.append(_codes("".join(spelled), characters), 0),
         starts,
-        np.array([hashed(word) for word in looked_up], np.uint64),
+        looked_up,
     )
     return forms, np.array(tokens, np.int64)
+
+
+def _codes(text: str, characters: Vocabulary) -> np.ndarray:
+    """The numbers of the characters of a text; each distinct one is looked up once."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    distinct, at = np.unique(points, return_inverse=True)
+    return np.array(characters.encode(map(chr, distinct.tolist())), np.int64)[at.ravel()]
 
 
 def _cut(word: str) -> str:
@@ -97,7 +107,7 @@ def spelling(word: str) -> list[str]:
     """What the spelling of a word shows, as texts.
 
     >>> spelling("I.B.M.")[:3], spelling("D56y-3")[-2:]
-    (['capital', 'no small', 'marks'], ['pattern A00a-0', 'summary A0a-0'])
+    (['capital', 'no small', 'capital inside'], ['pattern A00a-0', 'summary A0a-0'])
 
     Source: Huang, Xu & Yu 2015, section 4.2.1: capitals at the beginning, everywhere, nowhere or
     inside; letters with digits; marks; an apostrophe with s; beginnings and ends of two to five

@@ -158,6 +158,8 @@ class AnchoredHead(nn.Module):
         """Of windows of R rows, the one that each lag of each step and origin means, (S, H, K)."""
         key = (R, S)
         if key not in self._rows:
-            steps = torch.arange(S)[:, None, None] + torch.arange(H)[:, None]
-            self._rows[key] = R - S + 1 + steps - torch.tensor(self.lags, dtype=torch.int64)
+            # What is kept has to serve where gradients flow, too.
+            with torch.inference_mode(False):
+                steps = torch.arange(S)[:, None, None] + torch.arange(H)[:, None]
+                self._rows[key] = R - S + 1 + steps - torch.tensor(self.lags, dtype=torch.int64)
         return self._rows[key].to(self.step.device)
