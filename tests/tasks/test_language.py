@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,18 @@ def test_a_line_of_50000_tokens_is_read() -> None:
     model = LanguageModel("word", **{**SMALL, "batch_size": 50, "steps": 100, "max_epochs": 1})
     model.fit([line])
     assert len(model.evaluate([line], rows=20).losses) == 50_101
+
+
+@pytest.mark.slow
+def test_a_book_is_learned_and_more_of_it_written(data_dir: Path) -> None:
+    with lzma.open(data_dir / "war_and_peace" / "war_and_peace.txt.xz") as file:
+        book = file.read().decode()
+    train, test = book[500_000:700_000], book[700_000:710_000]
+    small = {"hidden_size": 64, "batch_size": 8, "steps": 50, "max_epochs": 3}
+    model = LanguageModel.preset("char-small", **small).fit(train)
+    found = model.evaluate(test, after=train[-1000:])
+    assert len(found.losses) == 10_000 + 1  # the last line ends
+    assert found.nats < 2.25  # the frequencies of the characters alone give 3.07
+    drawn = "".join(model.generate("The ", 400, temperature=0.5, seed=1))
+    known, words = set(train.split()), drawn.split()[1:-1]
+    assert sum(word in known for word in words) > 0.5 * len(words)
