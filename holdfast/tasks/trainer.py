@@ -19,6 +19,7 @@ from holdfast.errors import ModelError
 from holdfast.tasks.average import make_average
 from holdfast.tasks.checkpoint import Progress, save_progress
 from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
+from holdfast.tasks.rows import RowAdam, clip_gradients
 from holdfast.tasks.team import Team
 
 # No held-out loss of a network that still learns is as large.
@@ -89,6 +90,8 @@ class Work(ABC):
         self.team = team or Team()
         # Of the step whose loss came last, beside the steps of the others in the team.
         self.weight = 1.0
+        # What the learning rate of that step is multiplied by.
+        self.pace = 1.0
 
     @abstractmethod
     def steps(self, epoch: int) -> int:
@@ -162,14 +165,14 @@ class Trainer:
         steps = max(1, self.work.steps(epoch))
         for loss in self.work.losses(epoch):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.plan.rate(epoch + count / steps, losses)
+                group["lr"] = self.work.pace * self.plan.rate(epoch + count / steps, losses)
             self.optimizer.zero_grad()
             if loss is not None:
                 loss.backward()
                 total += loss.item()
             self.work.team.gather(self.net, self.work.weight)
             if self.plan.gradient_clip:
-                torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.gradient_clip)
+                clip_gradients(self.parameters, self.plan.gradient_clip)
             self.optimizer.step()
             self.average.update(epoch)
             count += 1
@@ -211,8 +214,8 @@ def make_optimizer(parameters: list[nn.Parameter], plan: Plan) -> torch.optim.Op
     how: dict[str, Any] = {"lr": plan.learning_rate, "weight_decay": plan.weight_decay}
     if plan.optimizer == "sgd":
         return torch.optim.SGD(parameters, **how, fused=True)
-    kind = torch.optim.AdamW if plan.weight_decay else torch.optim.Adam
-    return kind(parameters, betas=plan.betas, fused=True, **how)
+    # Decoupled, and with fused kernels, it is AdamW.
+    return RowAdam(parameters, betas=plan.betas, fused=True, decoupled_weight_decay=True, **how)
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from holdfast.data.text.lines import Source, numbered
@@ -107,17 +107,41 @@ def read_conll(
     Errors: `DataError`, with file and line, for a line with another number of columns than the
     first, or fewer than there are names, and for a file without any sentence.
     """
+    places = _places(columns)
+    found = list(conll_sentences(path, columns, separator=separator, encoding=encoding))
+    if not found:
+        raise DataError(f"{path}: there is no sentence; expected a token a line, in columns")
+    read = {name: [[row[at] for row in rows] for rows, _ in found] for name, at in places.items()}
+    return TokenTable(read, [lines for _, lines in found], str(path))
+
+
+def conll_sentences(
+    path: Source,
+    columns: str | Sequence[str] | Mapping[str, int] = "conll2000",
+    *,
+    separator: str | None = None,
+    encoding: str = "utf-8",
+) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """Sentence by sentence, while the file is being read: all fields of each line, and its number.
+
+    >>> from pathlib import Path
+    >>> _ = Path("a.txt").write_text("He PRP\\nran VBD\\n\\nYes UH\\n")
+    >>> next(conll_sentences("a.txt", ["word"]))
+    ([['He', 'PRP'], ['ran', 'VBD']], [1, 2])
+
+    Arguments and errors: as `read_conll`, but that a file without any sentence has none.
+    """
     universal = columns == "conllu"
     places = _places(columns)
     separator = "\t" if universal and separator is None else separator
-    sentences: list[list[list[str]]] = [[]]
-    lines: list[list[int]] = [[]]
+    rows: list[list[str]] = []
+    lines: list[int] = []
     width = 0
     for number, line in numbered(path, encoding=encoding):
         if not line.strip(" \t"):
-            if lines[-1]:
-                sentences.append([])
-                lines.append([])
+            if lines:
+                yield rows, lines
+                rows, lines = [], []
             continue
         if universal and line.startswith("#"):
             continue
@@ -129,15 +153,10 @@ def read_conll(
             continue
         if fields[0] == "-DOCSTART-":
             continue
-        sentences[-1].append(fields)
-        lines[-1].append(number)
-    if not lines[-1]:
-        sentences.pop()
-        lines.pop()
-    if not lines:
-        raise DataError(f"{path}: there is no sentence; expected a token a line, in columns")
-    read = {name: [[row[at] for row in rows] for rows in sentences] for name, at in places.items()}
-    return TokenTable(read, lines, str(path))
+        rows.append(fields)
+        lines.append(number)
+    if lines:
+        yield rows, lines
 
 
 def _places(columns: str | Sequence[str] | Mapping[str, int]) -> dict[str, int]:

@@ -105,6 +105,16 @@ class Subwords:
             raise DataError(f"there is no subword {token!r}")
         return number
 
+    def token(self, number: int) -> str:
+        """The subword or special with a number.
+
+        Errors: `DataError` for a number that none has.
+        """
+        found = self._tokenizer.id_to_token(number)
+        if found is None:
+            raise DataError(f"got the number {number}, expected 0 to {len(self) - 1}")
+        return found
+
     def encode(self, text: str) -> list[int]:
         """The numbers of a text's subwords; none for an empty text."""
         return self._tokenizer.encode(text).ids

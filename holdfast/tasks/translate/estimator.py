@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from holdfast.data.optional import require
 from holdfast.errors import DataError, LongTextWarning, ModelError
 from holdfast.nn.beam import Beam
 from holdfast.nn.sampling import Sampling
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.parameters import Estimator
 from holdfast.tasks.translate.alignment import Alignment, Translation, align, as_translation
 from holdfast.tasks.translate.card import model_card
 from holdfast.tasks.translate.codec import Codec
@@ -31,13 +31,11 @@ from holdfast.tasks.translate.searching import search
 from holdfast.tasks.translate.settings import beam_of, check_settings, never_said
 from holdfast.tasks.translate.training import loss_of
 
-BaseEstimator: Any = require("sklearn.base", "text").BaseEstimator
-
 FORMAT = "holdfast.translate"
 SOURCE, TARGET = "source.json", "target.json"
 
 
-class Translator(BaseEstimator):
+class Translator(Estimator):
     """Turn texts into texts: translate, summarize, answer, or write dates in another form.
 
     >>> from holdfast.tasks import Translator
