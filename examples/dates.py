@@ -53,7 +53,7 @@ def run(tiny: bool) -> tuple[Translator, float]:
         hidden_size=16 if tiny else 64,
         dropout=0.1,
         learning_rate=5e-3,
-        max_epochs=1 if tiny else 12,
+        max_epochs=1 if tiny else 20,
         averaging=0.99,
     )
     model.fit(sources[test:], targets[test:])

@@ -79,7 +79,7 @@ SETTINGS = (
     Setting(TRAIN, "warmup", 0.5, number, "EPOCHS", "in which the learning rate rises"),
     Setting(TRAIN, "batch_size", 64, count, "B", "pairs in a step at most"),
     Setting(TRAIN, "batch_tokens", None, count, "N", "pieces in a step at most, of both sides"),
-    Setting(TRAIN, "max_epochs", 12, count, "N", "epochs at most"),
+    Setting(TRAIN, "max_epochs", 10, count, "N", "epochs at most"),
     Setting(TRAIN, "patience", 5, count, "N", "epochs without progress before training stops"),
     Setting(
         TRAIN, "validation", 0.05, number, "SHARE", "of the pairs, watched where none are given"

@@ -444,7 +444,7 @@ def test_variational_masks_are_the_same_at_all_steps(
         with torch.no_grad():
             for layer in range(kind.get("num_layers", 1)):
                 getattr(decoder.layer, f"weight_hh_l{layer}").zero_()
-                bias = getattr(decoder.layer, f"bias_ih_l{layer}")
+                bias: Any = getattr(decoder.layer, f"bias_ih_l{layer}")
                 bias[H : 2 * H] = -100.0  # the forget gate is shut
         memory = None
         if decoder.attention is not None:

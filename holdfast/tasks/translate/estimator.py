@@ -106,7 +106,7 @@ class Translator(Estimator):
         warmup: float = 0.5,
         batch_size: int = 64,
         batch_tokens: int | None = None,
-        max_epochs: int = 12,
+        max_epochs: int = 10,
         patience: int = 5,
         validation: float = 0.05,
         watch: str = "loss",

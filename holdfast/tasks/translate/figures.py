@@ -110,5 +110,5 @@ def _cut(one: Alignment) -> Alignment:
 
 
 def _plain(piece: str) -> str:
-    """A piece as a label: what the font of pictures would read as mathematics is escaped."""
-    return piece.replace("$", r"\$")
+    """A piece as a label: spaces can be seen, and what would be read as mathematics is escaped."""
+    return piece.replace(" ", "\N{OPEN BOX}").replace("$", r"\$")
