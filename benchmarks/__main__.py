@@ -183,7 +183,9 @@ def _papers(options: argparse.Namespace) -> int:
 
 
 def _forecast(options: argparse.Namespace) -> int:
-    settings = forecasts.Settings(options.seeds, options.quick, options.peers, options.steps)
+    settings = forecasts.Settings(
+        options.seeds, options.quick, options.peers, options.steps, options.peer_seeds
+    )
     return _contests(options, forecasts.EXPERIMENTS, settings)
 
 
@@ -331,6 +333,9 @@ def _add_forecast(verb: argparse.ArgumentParser) -> None:
     _add_contests(verb, _forecast, arguments.forecast)
     verb.add_argument(
         "--steps", type=arguments.positive, default=1000, help="of peers' models; default: 1000"
+    )
+    verb.add_argument(
+        "--peer-seeds", type=arguments.positive, help="of peers' models; default: as --seeds"
     )
     peers = arguments.names_or_none("peer", forecasts.PEERS)
     verb.add_argument(

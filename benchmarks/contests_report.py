@@ -25,8 +25,13 @@ LIBRARIES = {
 }
 """Libraries that take part, by verb."""
 
-USUAL = {"seeds": None, "steps": 1000}
-"""Options that a recorded command does not name."""
+USUAL: dict[str, Any] = {
+    "seeds": None,
+    "steps": 1000,
+    "peer_seeds": None,
+    "peers": ("neuralforecast", "darts"),
+}
+"""Options of commands, and what they are unless a command says otherwise."""
 
 
 def file(verb: str, kind: str, folder: Path = RESULTS) -> Path:
@@ -103,10 +108,20 @@ def newest(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({run["experiment"]: run for run in runs}.values())
 
 
+def _changed(options: Mapping[str, Any]) -> Iterator[str]:
+    """What a command said beyond its defaults."""
+    for name, usual in USUAL.items():
+        value = options.get(name, usual)
+        # A tuple comes back from JSON as a list.
+        if isinstance(usual, tuple):
+            value, usual = ",".join(value) or "none", ",".join(usual)
+        if value != usual:
+            yield f" --{name.replace('_', '-')} {value}"
+
+
 def section(run: Mapping[str, Any]) -> Iterator[str]:
     """Lines of Markdown for one run."""
-    chosen = {name: run["options"].get(name, value) for name, value in USUAL.items()}
-    more = "".join(f" --{n} {value}" for n, value in chosen.items() if value != USUAL[n])
+    more = "".join(_changed(run["options"]))
     columns = list(dict.fromkeys(name for row in run["rows"] for name in row["figures"]))
     yield f"### {run['title']}"
     yield ""

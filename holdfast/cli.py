@@ -16,9 +16,12 @@ from typing import Any
 
 from holdfast.errors import HoldfastError, HoldfastWarning
 from holdfast.show import add_cells, add_show
+from holdfast.verbs.classify import add_classify
 from holdfast.verbs.forecast import add_demo, add_forecast
+from holdfast.verbs.language import add_language
 from holdfast.verbs.parser import Parser, count
 from holdfast.verbs.tag import add_tag
+from holdfast.verbs.translate import add_translate
 
 FAILED, INTERRUPTED = 2, 130
 
@@ -41,7 +44,17 @@ def add_tune(verbs: Any) -> None:
     parser.set_defaults(run=_run_tune)
 
 
-VERBS = (add_cells, add_show, add_tune, add_forecast, add_demo, add_tag)
+VERBS = (
+    add_cells,
+    add_show,
+    add_tune,
+    add_forecast,
+    add_classify,
+    add_tag,
+    add_language,
+    add_translate,
+    add_demo,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

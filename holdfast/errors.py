@@ -11,8 +11,10 @@ HoldfastWarning        something works, but not as the user may expect
 ├── CacheWarning       the kernel cache on disk is not used, and why
 ├── BaselineWarning    a simple forecast is at least as good as the model
 ├── TransferWarning    a part of a model did not fit into the one that goes on from it
+├── RareLabelWarning   a class has too few examples to be measured
 ├── DiagnosisWarning   a layer's gradients vanish or explode, and what helps
-└── ShortHistoryWarning  a forecast rests on fewer rows than its window, or a series did not train
+├── ShortHistoryWarning  a forecast rests on fewer rows than its window, or a series did not train
+└── LongTextWarning    a text is longer than a model reads
 """
 
 from __future__ import annotations
@@ -42,12 +44,20 @@ class TransferWarning(HoldfastWarning):
     """Some weights of a model could not be taken over; the message names them."""
 
 
+class RareLabelWarning(HoldfastWarning):
+    """A class has fewer than two examples, so that nothing can be said of how well it is told."""
+
+
 class DiagnosisWarning(HoldfastWarning):
     """A layer's gradients vanish or explode; the message says where and what to do."""
 
 
 class ShortHistoryWarning(HoldfastWarning):
     """A forecast rests on fewer rows than its window, or a series was too short to train on."""
+
+
+class LongTextWarning(HoldfastWarning):
+    """A text is longer than a model reads; the message says which, and what becomes of it."""
 
 
 @dataclass(frozen=True)

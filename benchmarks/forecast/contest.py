@@ -40,9 +40,10 @@ def contest(source: Source, settings: Settings) -> Iterator[Row]:
     yield run(OURS, ours.run, task, seeds, settings)
     for name, changes in ours.variants(task).items():
         yield run(name, partial(ours.run, **changes), task, seeds, settings)
+    theirs = settings.range_of_peers(SEEDS)
     for library in settings.peers:
         for name, contender in RIVALS[library].items():
-            yield run(name, contender, task, seeds, settings)
+            yield run(name, contender, task, theirs, settings)
     for name in task.baselines:
         baseline = BASELINES[name]
         yield run(name, lambda task, *_, rule=baseline: rule(task), task, range(1), settings)

@@ -69,7 +69,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "lags": (),
         "learning_rate": 1e-3,
     },
-    "beijing": {"epoch_steps": 150, "max_epochs": 15, "patience": 4, "batch_size": 64},
+    "beijing": {"epoch_steps": 100, "max_epochs": 10, "patience": 4, "batch_size": 64},
     "m4-weekly": {**_M4, "window": 26, "lags": (52,), "max_epochs": 20},
 }
 """What differs from the defaults of `Forecaster`, by the task's name or the part before a dash;

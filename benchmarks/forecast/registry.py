@@ -17,11 +17,21 @@ PEERS = ("neuralforecast", "darts")
 class Settings(Amount):
     """How much is run, and beside whom.
 
-    peers: libraries, of `PEERS`. steps: gradient steps of the peers' models at most.
+    peers: libraries, of `PEERS`. steps: gradient steps of the peers' models at most. peer_seeds:
+    how many seeds of theirs, or None for as many as ours.
     """
 
     peers: tuple[str, ...] = PEERS
     steps: int = 1000
+    peer_seeds: int | None = None
+
+    def range_of_peers(self, usual: int) -> range:
+        """The seeds of peers.
+
+        >>> Settings(peer_seeds=1).range_of_peers(3), Settings(seeds=5).range_of_peers(3)
+        (range(0, 1), range(0, 5))
+        """
+        return range(self.peer_seeds) if self.peer_seeds else self.range(usual)
 
 
 EXPERIMENTS = Registry("forecast")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.data.frequency import DAY, Frequency, infer, show
+from holdfast.data.frequency import Frequency, infer, show
 from holdfast.data.tables import Columns, Rows
 from holdfast.errors import DataError
 
@@ -115,7 +115,7 @@ def common_frequency(
 
 def _uncertain(order: Order, frequency: Frequency) -> np.ndarray:
     """The series that are not seen at once to have this frequency."""
-    if frequency.unit == "month" or frequency.step >= 28 * DAY or len(order.times) < 2:
+    if not frequency.even or len(order.times) < 2:
         return np.arange(len(order.starts))
     odd = np.diff(order.times).astype(np.int64) != frequency.step
     odd[order.starts[1:] - 1] = False

@@ -7,6 +7,7 @@ that nothing stands in memory twice.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +23,17 @@ GROUP_ROWS = 1 << 18
 def write_columns(
     panel: Panel, scaling: Scaling, schema: Schema, scales: Sequence[Scale], H: int
 ) -> dict[str, np.ndarray]:
-    """Every column of `holdfast.data.windows.Windows`, each series followed by H future rows."""
+    """Every column of `holdfast.data.windows.Windows`, each series followed by H future rows.
+
+    Roles without a covariate are left out.
+    """
     rows = len(panel) + H * len(panel.series)
     count = len(panel.series)
     columns = {
         "z": panel.array((rows,), np.float32),
         "observed": panel.array((rows,), np.float32),
     }
-    for role in ROLES:
+    for role in (role for role in ROLES if schema.of(role)):
         n = count if role == "static" else rows
         coded = len(schema.of(role, "category", "text"))
         columns[role] = panel.array((n, schema.numbers(role)), np.float32)
@@ -68,16 +72,16 @@ class _Group:
         self.panel, self.scaling, self.schema, self.H = panel, scaling, schema, H
 
     def columns(self, series: Sequence[Series], scales: Sequence[Scale]) -> dict[str, np.ndarray]:
-        """The rows of `series`, each with H more."""
+        """The rows of `series`, each with H more; roles without a column are left out."""
         lengths = np.array([len(one) for one in series])
+        z, observed = self._targets(series, scales, lengths)
+        found: dict[str, np.ndarray] = {"z": z, "observed": observed}
+        roles = [role for role in ROLES if self.schema.of(role)]
+        if not roles:
+            return found
         owner = np.repeat(np.arange(len(series)), lengths + self.H)
         local = np.arange(len(owner)) - (np.cumsum(lengths + self.H) - lengths - self.H)[owner]
-        inside = local < lengths[owner]
-        z, observed = np.zeros(len(owner)), np.zeros(len(owner))
-        z[inside] = _scaled([one.y for one in series], scales, lengths)
-        observed[inside] = np.concatenate([one.observed for one in series])
-        found = {"z": z, "observed": observed}
-        for role in ROLES:
+        for role in roles:
             given = [getattr(one, role) for one in series]
             if role == "static":
                 numbers, codes = self._encode(role, np.stack(given), np.arange(len(series)))
@@ -92,6 +96,21 @@ class _Group:
             found[role], found[f"{role}_codes"] = numbers, codes
         return found
 
+    def _targets(
+        self, series: Sequence[Series], scales: Sequence[Scale], lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The scaled targets, each series followed by H zeros, and which were observed."""
+        size = int(lengths.sum()) + self.H * len(series)
+        z, observed = np.zeros(size), np.zeros(size)
+        inside: Any = slice(lengths[0])
+        if len(series) > 1:
+            ends = np.cumsum(lengths + self.H)
+            inside = np.ones(size, dtype=bool)
+            inside[(ends[:, None] - np.arange(1, self.H + 1)).reshape(-1)] = False
+        z[inside] = _scaled([one.y for one in series], scales, lengths)
+        observed[inside] = np.concatenate([one.observed for one in series])
+        return z, observed
+
     def _encode(
         self, role: str, values: np.ndarray, starts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -102,8 +121,6 @@ class _Group:
         """
         covariates = self.schema.of(role)
         nothing = np.zeros((len(values), 0))
-        if not covariates:
-            return nothing, nothing
         values = self.schema.translate(role, values, self.panel.schema)
         numbers, codes = [nothing], [nothing]
         scaled = carry_on(self.scaling.covariates(role, values), starts)
@@ -120,6 +137,8 @@ class _Group:
 
 def _scaled(y: list[np.ndarray], scales: Sequence[Scale], lengths: np.ndarray) -> np.ndarray:
     """The targets of some series below each other, each in its own scale."""
+    if len(y) == 1:
+        return scales[0].apply(y[0])
     mean = np.repeat([scale.mean for scale in scales], lengths)
     std = np.repeat([scale.std for scale in scales], lengths)
     values = np.concatenate(y)

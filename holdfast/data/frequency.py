@@ -40,6 +40,11 @@ class Frequency:
                 return f"{count} {name}" + ("s" if count > 1 else "")
         return f"{self.step / SECOND:g} seconds"
 
+    @property
+    def even(self) -> bool:
+        """Whether rows that are one step apart are sure to have this frequency and no other."""
+        return self.unit == "microsecond" and self.step < 28 * DAY
+
     def seasons(self) -> tuple[int, ...]:
         """The usual season lengths in rows, shortest first: hourly 24 and 168, daily 7."""
         if self.unit == "month":
@@ -57,6 +62,17 @@ class Frequency:
         if self.unit == "month":
             return _months(times, self.month_end) // self.step
         return times.astype(np.int64) // self.step
+
+    def follow(self, times: np.ndarray) -> bool:
+        """Whether `times` are surely one step apart, and surely of this frequency and no other."""
+        if self.even:
+            return bool(((times[1:] - times[:-1]).view(np.int64) == self.step).all())
+        # So `infer` tells them apart; what stands at other times there is looked at again.
+        if self.unit != "month" or self.month_end != _is_midnight(times):
+            return False
+        moved = times + np.timedelta64(DAY if self.month_end else 0, "us")
+        months = _months(times, self.month_end)
+        return _first_of_month(moved) and bool((months[1:] - months[:-1] == self.step).all())
 
     def fits(self, times: np.ndarray) -> bool:
         """Whether sorted times (datetime64[us]) lie on one grid of this step, gaps or not."""

@@ -138,6 +138,9 @@ def read_panel(
         raise DataError(f"missing={missing!r}; expected one of {', '.join(map(repr, MISSING))}")
     beside, after = read_static(static, columns), read_future(future, columns)
     rows = read_rows(data, columns, optional=columns.static if beside is not None else ())
+    regular = None if static is not None or future is not None else _regular(rows, frequency)
+    if regular is not None:
+        return _panel((regular,), rows, columns, {}, frequency)
     refuse_infinity(rows, columns)
     if after is not None:
         refuse_infinity(after.rows, columns)
@@ -145,10 +148,28 @@ def read_panel(
     refuse_twice(rows, order)
     source = _Source(rows, order, columns, missing, beside, after)
     frequency = common_frequency(rows, order, frequency, like)
-    series = source.series(frequency)
-    schema = make_schema(series, columns, source.labels)
-    digest = digest_of(series)
+    return _panel(source.series(frequency), rows, columns, source.labels, frequency)
+
+
+def _panel(
+    series: tuple[Series, ...], rows: Rows, columns: Columns, labels: Labels, frequency: Any
+) -> Panel:
+    schema, digest = make_schema(series, columns, labels), digest_of(series)
     return Panel(series, frequency, columns, schema, rows.has_ids, rows.backend, rows.name, digest)
+
+
+def _regular(rows: Rows, frequency: Frequency | None) -> Series | None:
+    """The one series of a table that is whole, in order and on a known grid; None for another.
+
+    What a stream of forecasts asks for again and again takes no second look.
+    """
+    if frequency is None or len(rows.ids.names) != 1 or rows.covariates:
+        return None
+    if not np.isfinite(rows.target).all() or not frequency.follow(rows.times):
+        return None
+    n, id = len(rows.times), rows.ids.names[0]
+    nothing, seen = np.zeros((n, 0)), np.ones(n, dtype=bool)
+    return Series(id, rows.times, rows.target, seen, nothing, nothing, nothing[0])
 
 
 class _Source:

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from holdfast.data.optional import require
+from holdfast.data.plain import plain_columns
 from holdfast.data.values import (
     Ids,
     Origin,
+    few_ids,
     no_ids,
     read_ids,
     read_labels,
@@ -29,6 +31,8 @@ from holdfast.data.values import (
 from holdfast.errors import DataError
 
 ID, TIME, TARGET = "unique_id", "ds", "y"
+# What messages call a table that is no file.
+TABLE = "table"
 BACKENDS = ("pandas", "polars", "pyarrow")
 
 
@@ -126,6 +130,9 @@ def read_rows(data: Any, columns: Columns, *, optional: tuple[str, ...] = ()) ->
     Raises `DataError` for a missing file or column, an empty table, and a value that cannot be
     read.
     """
+    plain = _plain_rows(data, columns)
+    if plain is not None:
+        return plain
     frame, name = load_frame(data)
     wanted = [columns.time, columns.target, *columns.covariates]
     wanted += [columns.id] if columns.id else []
@@ -146,6 +153,27 @@ def read_rows(data: Any, columns: Columns, *, optional: tuple[str, ...] = ()) ->
         labels=labels,
         has_ids=id_column is not None,
         backend=frame.implementation.value,
+    )
+
+
+def _plain_rows(data: Any, columns: Columns) -> Rows | None:
+    """The rows of a small frame whose columns need no conversion; None for any other table."""
+    if columns.categorical or columns.text or isinstance(data, (str, os.PathLike, Part)):
+        return None
+    id = columns.id or (ID if ID in getattr(data, "columns", ()) else None)
+    numbers = [columns.target, *columns.covariates]
+    found = plain_columns(data, id, columns.time, numbers)
+    if found is None:
+        return None
+    texts, times, values, backend = found
+    return Rows(
+        ids=no_ids(len(times), TABLE) if texts is None else few_ids(texts, TABLE),
+        times=times,
+        target=values[0],
+        covariates=dict(zip(numbers[1:], values[1:], strict=True)),
+        labels={},
+        has_ids=id is not None,
+        backend=backend,
     )
 
 
@@ -182,10 +210,21 @@ def read_covariates(
 
 def make_frame(columns: dict[str, Any], backend: str) -> Any:
     """A native frame (``"pandas"``, ``"polars"``, or a table of ``"pyarrow"``)."""
-    nw = require("narwhals")
     known = backend if backend in BACKENDS else "polars"
-    require(known)
-    return nw.from_dict(columns, backend=known).to_native()
+    library: Any = require(known)
+    texts = {name for name, values in columns.items() if _are_texts(values)}
+    plain = all(isinstance(v, np.ndarray) or name in texts for name, v in columns.items())
+    if plain and known == "polars":
+        return library.DataFrame(columns)
+    if plain and known == "pandas":
+        named = {name: np.array(columns[name], dtype=object) for name in texts}
+        return library.DataFrame({**columns, **named}, copy=False)
+    return require("narwhals").from_dict(columns, backend=known).to_native()
+
+
+def _are_texts(values: Any) -> bool:
+    """Whether a column is a list of texts alone."""
+    return isinstance(values, list) and all(type(value) is str for value in values)
 
 
 def load_frame(data: Any) -> tuple[Any, str]:
@@ -195,7 +234,7 @@ def load_frame(data: Any) -> tuple[Any, str]:
         return nw.from_native(data.frame, eager_only=True), data.name
     if not isinstance(data, (str, os.PathLike)):
         try:
-            return nw.from_native(data, eager_only=True), "table"
+            return nw.from_native(data, eager_only=True), TABLE
         except TypeError as error:
             raise DataError(
                 f"got {type(data).__name__}; expected a path to a CSV or Parquet file, or a table "

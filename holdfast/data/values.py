@@ -66,6 +66,15 @@ def no_ids(count: int, name: str) -> Ids:
     return Ids(name, np.zeros(count, dtype=np.int64), ("",))
 
 
+def few_ids(texts: list[str], name: str) -> Ids:
+    """The ids of a few rows, none of them empty."""
+    names = tuple(sorted(set(texts)))
+    if len(names) == 1:
+        return Ids(name, np.zeros(len(texts), dtype=np.int64), names)
+    places = {text: place for place, text in enumerate(names)}
+    return Ids(name, np.array([places[text] for text in texts], dtype=np.int64), names)
+
+
 def read_labels(column: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """The column as places (N,) in its sorted labels; an empty one is the label ``""``."""
     codes, labels = factorize(as_texts(column).fill_null(""))

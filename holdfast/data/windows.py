@@ -176,29 +176,27 @@ class Windows:
 
     def _one(self, series: int, origin: int, reach: int, span: int) -> Batch:
         """The batch of a single whole window: the same numbers as slices, without a copy."""
-        H, start = self.recipe.horizon, int(self.starts[series])
-        rows = slice(start + origin - reach, start + origin + H + 1)
-        past = slice(rows.start, start + origin + 1)
-        grid = int(self.first_ordinals[series]) + origin
-        calendar = self.calendar[grid - reach : grid + H + 1]
-        z, observed, future = self.z[None, rows], self.observed[None, rows], self.future[None, rows]
-        if future.shape[2]:
-            calendar = torch.cat([calendar[None], future], dim=-1)[0]
-        own = slice(series, series + 1)
+        H, count = self.recipe.horizon, reach + 1
+        first = int(self.starts[series]) + origin - reach
+        begin = int(self.first_ordinals[series]) + origin - reach
+        z, observed = _slice(self.z, first, count + H), _slice(self.observed, first, count + H)
+        future = _slice(self.calendar, begin, count + H)
+        if self.future.shape[1]:
+            future = torch.cat([future, _slice(self.future, first, count + H)], dim=-1)
         return Batch(
-            y=z[:, : reach + 1],
-            observed=observed[:, : reach + 1],
-            there=torch.ones(1, reach + 1),
-            past=self.past[None, past],
-            past_codes=self.past_codes[None, past].long(),
-            future=calendar[None],
-            future_codes=self.future_codes[None, rows].long(),
-            static=self.static[own],
-            static_codes=self.static_codes[own].long(),
-            series=self.known[own],
-            scale=self.scale[own],
-            target=z[:, reach + 2 - span :].unfold(1, H, 1),
-            weight=observed[:, reach + 2 - span :].unfold(1, H, 1),
+            y=z.narrow(1, 0, count),
+            observed=observed.narrow(1, 0, count),
+            there=torch.ones(1, count),
+            past=_slice(self.past, first, count),
+            past_codes=_slice(self.past_codes, first, count).long(),
+            future=future,
+            future_codes=_slice(self.future_codes, first, count + H).long(),
+            static=self.static.narrow(0, series, 1),
+            static_codes=self.static_codes.narrow(0, series, 1).long(),
+            series=self.known.narrow(0, series, 1),
+            scale=self.scale.narrow(0, series, 1),
+            target=z.narrow(1, count + 1 - span, span + H - 1).unfold(1, H, 1),
+            weight=observed.narrow(1, count + 1 - span, span + H - 1).unfold(1, H, 1),
             texts=self.texts,
         )
 
@@ -218,6 +216,11 @@ class Windows:
     def last(self) -> np.ndarray:
         """The last row of every series as its origin, (L, 2)."""
         return np.stack([np.arange(len(self.lengths)), self.lengths - 1], axis=1)
+
+
+def _slice(rows: Tensor, first: int, count: int) -> Tensor:
+    """Some rows (N, ...) as a batch of one (1, count, ...)."""
+    return rows.narrow(0, first, count).unsqueeze(0)
 
 
 def make_windows(
@@ -247,5 +250,15 @@ def make_windows(
         scale=torch.tensor([(scale.std, scale.mean) for scale in scales], dtype=torch.float32),
         calendar=torch.from_numpy(calendar),
         texts=tuple(map(torch.from_numpy, texts)),
-        **{name: torch.from_numpy(values) for name, values in columns.items()},
+        **{
+            **_nothing(len(columns["z"]), len(scales)),
+            **{name: torch.from_numpy(values) for name, values in columns.items()},
+        },
     )
+
+
+def _nothing(rows: int, series: int) -> dict[str, Tensor]:
+    """The columns of roles without a covariate."""
+    none, codes = torch.zeros(rows, 0), torch.zeros(rows, 0, dtype=torch.int32)
+    beside = {"static": none[:series], "static_codes": codes[:series]}
+    return {"past": none, "past_codes": codes, "future": none, "future_codes": codes, **beside}

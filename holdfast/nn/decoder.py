@@ -15,6 +15,7 @@ from torch.nn import functional
 from holdfast.compiler.cell import Cell
 from holdfast.nn import checks
 from holdfast.nn.attention import Attention, Memory
+from holdfast.nn.encoder import variational_options
 from holdfast.nn.readout import readout as product
 from holdfast.nn.readout import turned, turned_readout
 from holdfast.nn.recurrent import Recurrent
@@ -112,6 +113,8 @@ class Decoder(nn.Module):
             that are features already. It is called with the steps first, `[T, B]`.
         tied: the weights of the output are those of the embedding (Press & Wolf 2017).
         dropout: on the input of every layer and on the readout, in training.
+        variational: the masks of dropout stay the same for all steps of a sequence (Gal &
+            Ghahramani 2016).
 
     Errors: `ValueError` for options that do not go together, and those of `Recurrent`.
     Source: Bahdanau, Cho & Bengio 2015, with tanh in the place of maxout; Luong, Pham & Manning
@@ -134,6 +137,7 @@ class Decoder(nn.Module):
         embedding: nn.Module | None = None,
         tied: bool = False,
         dropout: float = 0.0,
+        variational: bool = False,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -160,7 +164,9 @@ class Decoder(nn.Module):
         self.attend = attend
         self.input_feeding = input_feeding
         self.tied = tied
-        self.dropout = dropout
+        self.variational = variational
+        self.readout_dropout = dropout
+        options, self.dropout = variational_options(dropout, variational, options)
         self.output_size = output_size
         self.readout_size = readout_size
         fed = readout_size if input_feeding else memory_size if attend == "before" else 0
@@ -169,7 +175,7 @@ class Decoder(nn.Module):
             input_size + fed,
             hidden_size,
             num_layers,
-            dropout=dropout if num_layers > 1 else 0.0,
+            dropout=self.dropout if num_layers > 1 else 0.0,
             **kind,
             **options,
         )
@@ -271,11 +277,18 @@ class Decoder(nn.Module):
         return self.embedding.weight  # pyright: ignore[reportOptionalMemberAccess, reportReturnType] (checked at first)
 
     def _logits(self, readout: Tensor, ready: Tensor | None = None) -> Tensor:
-        if self.dropout:
-            readout = functional.dropout(readout, self.dropout, self.training)
+        if self.readout_dropout and self.training:
+            readout = self._drop(readout)
         if ready is not None and not torch.is_grad_enabled():
             return turned_readout(readout, ready, self.bias_output)
         return product(readout, self._output(), self.bias_output)
+
+    def _drop(self, readout: Tensor) -> Tensor:
+        """Readouts `[B, T, R]` or `[N, R]` without some of their features."""
+        if not self.variational or readout.dim() == 2:
+            return functional.dropout(readout, self.readout_dropout)
+        mask = functional.dropout(torch.ones_like(readout[:, :1]), self.readout_dropout)
+        return readout * mask
 
     def _hx(self, hx: tuple[Any, ...]) -> Any:
         return hx if self.layer.cell.states else hx[0]

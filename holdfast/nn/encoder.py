@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from holdfast.compiler.cell import Cell
 from holdfast.nn import checks
 from holdfast.nn.attention import as_sources
 from holdfast.nn.recurrent import Recurrent
-from holdfast.nn.structure import check_tensor
+from holdfast.nn.structure import check_flags, check_tensor
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Encoder(nn.Module):
         embedding: from the source to `[..., I]`, such as `torch.nn.Embedding`; None takes
             sources that are features already. It is called with the positions first, `[S, B]`.
         dropout: on the input of every layer, in training.
+        variational: the masks of dropout stay the same for all steps of a sequence (Gal &
+            Ghahramani 2016).
         options: those of `holdfast.nn.Recurrent`, by name.
 
     Errors: those of `Recurrent`.
@@ -66,6 +68,7 @@ class Encoder(nn.Module):
         bidirectional: bool = True,
         embedding: nn.Module | None = None,
         dropout: float = 0.0,
+        variational: bool = False,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -75,6 +78,7 @@ class Encoder(nn.Module):
         if "batch_first" in options:
             raise TypeError("Encoder: batch_first is no option; sources are [B, S, ...]")
         self.embedding = embedding
+        options, dropout = variational_options(dropout, variational, options)
         self.layer = Recurrent(
             cell,
             input_size,
@@ -120,6 +124,24 @@ class Encoder(nn.Module):
         out, states = self.layer(x, lengths=known)
         states = states if isinstance(states, tuple) else (states,)
         return Encoded(out.transpose(0, 1), known, states)
+
+
+def variational_options(
+    dropout: float, variational: bool, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], float]:
+    """Options of a layer, and the dropout that is left to do outside of it.
+
+    >>> variational_options(0.3, True, {"layer_norm": True})
+    ({'layer_norm': True, 'input_dropout': 0.3}, 0.0)
+
+    Errors: `TypeError` and `ValueError` for what does not go together.
+    """
+    check_flags(variational=variational)
+    if not variational:
+        return dict(options), dropout
+    if "input_dropout" in options:
+        raise ValueError("variational dropout is the input_dropout of the layer; give one of both")
+    return {**options, "input_dropout": dropout}, 0.0
 
 
 class Regions(nn.Module):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from holdfast.nn.kept import keep
@@ -14,6 +15,8 @@ from holdfast.nn.products import gradient_product, rows_product
 
 _MANY = 256
 """Rows from which turning the weights once is less than what the product saves."""
+_NUMBERS = 1 << 23
+"""Numbers of a product with a vocabulary that are held at a time, where the rows are many."""
 
 
 def readout(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -35,6 +38,27 @@ def readout(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return functional.linear(x, weight, bias)
     found: Tensor = _Readout.apply(x.reshape(rows, x.shape[-1]), weight, bias)  # pyright: ignore[reportAssignmentType] (apply is untyped)
     return found.view(*x.shape[:-1], weight.shape[0])
+
+
+def readout_loss(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """The mean of minus the log-probabilities of targets under softmax(x W^T + b).
+
+    >>> import torch
+    >>> x, weight, bias = torch.randn(300, 5), torch.randn(7, 5), torch.randn(7)
+    >>> readout_loss(x, weight, bias, torch.zeros(300, dtype=torch.int64)).shape
+    torch.Size([])
+
+    As `torch.nn.functional.cross_entropy` of `readout`, but where that is compiled, gradients are
+    computed together with the loss, some rows at a time: the logits of all rows are never held, and
+    no pass over them is made for their gradient. There are no second derivatives.
+
+    Arguments:
+        x: `[N, R]`. weight: `[V, R]`. bias: `[V]`. targets: `[N]` of int64, below V.
+    """
+    if x.shape[0] < _MANY or not _plain(x, weight, bias):
+        return functional.cross_entropy(readout(x, weight, bias), targets)
+    found: Tensor = _Loss.apply(x, weight, bias, targets)  # pyright: ignore[reportAssignmentType] (apply is untyped)
+    return found
 
 
 def turned_readout(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -107,3 +131,45 @@ class _Readout(torch.autograd.Function):
         of_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
         gradient_product(grad, x, of_weight, add=False)
         return found, of_weight, of_bias
+
+
+class _Loss(torch.autograd.Function):
+    """The mean loss of rows `[N, R]`, and its gradients with it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+        rows, words = x.shape[0], weight.shape[0]
+        x, weight = x.contiguous(), weight.contiguous()
+        turned, needed = weight.t().contiguous(), any(ctx.needs_input_grad)
+        size = min(rows, max(_MANY, _NUMBERS // words))
+        logits, log_probs = (x.new_empty(size, words) for _ in range(2))
+        of_x = torch.empty_like(x)
+        of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        total = x.new_zeros((), dtype=torch.float64)
+        parts = zip(x.split(size), of_x.split(size), targets.split(size), strict=True)
+        for part, gradient, wanted in parts:
+            count = len(part)
+            some, said, at = logits[:count], log_probs[:count], wanted.unsqueeze(1)
+            some.copy_(bias.expand_as(some))
+            rows_product(part, turned, some, add=True)
+            torch.log_softmax(some, 1, out=said)
+            total -= said.gather(1, at).sum(dtype=torch.float64)
+            if not needed:
+                continue
+            torch.exp(said, out=some)
+            some.scatter_add_(1, at, some.new_full((count, 1), -1.0))
+            rows_product(some, weight, gradient, add=False)
+            gradient_product(some, part, of_weight, add=True)
+            of_bias += some.sum(0)
+        ctx.rows = rows
+        ctx.save_for_backward(of_x, of_weight, of_bias)
+        return (total / rows).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (the decorator is untyped)
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        share = grads[0] / ctx.rows
+        pairs = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        return (*(value * share if needed else None for value, needed in pairs), None)

@@ -90,6 +90,8 @@ class Work(ABC):
         self.team = team or Team()
         # Of the step whose loss came last, beside the steps of the others in the team.
         self.weight = 1.0
+        # What the learning rate of that step is multiplied by.
+        self.pace = 1.0
 
     @abstractmethod
     def steps(self, epoch: int) -> int:
@@ -163,7 +165,7 @@ class Trainer:
         steps = max(1, self.work.steps(epoch))
         for loss in self.work.losses(epoch):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.plan.rate(epoch + count / steps, losses)
+                group["lr"] = self.work.pace * self.plan.rate(epoch + count / steps, losses)
             self.optimizer.zero_grad()
             if loss is not None:
                 loss.backward()

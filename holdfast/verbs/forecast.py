@@ -67,6 +67,13 @@ def _add_predict(steps: Any) -> None:
     _add_static(parser)
     _add_future(parser)
     parser.add_argument("--samples", type=count, metavar="N", help="columns of N whole futures")
+    parser.add_argument(
+        "--groups", metavar="FILE", help="forecasts that add up: JSON of sums and parts, or a table"
+    )
+    parser.add_argument(
+        "--reconcile", metavar="HOW", help="bottom_up (default), ols, wls or mint_shrink"
+    )
+    parser.add_argument("--residuals", metavar="FILE", help="of cross-validate, for the last two")
     parser.add_argument("--out", metavar="FILE", help=".csv or .parquet to write (default: stdout)")
     _add_on(parser)
     parser.add_argument("--plot", metavar="PNG", help="picture to write")
@@ -99,6 +106,7 @@ def _add_cross_validate(steps: Any) -> None:
     parser.add_argument("--levels", type=numbers, default=(), metavar="80,95", help="intervals, %%")
     _add_static(parser)
     parser.add_argument("--out", metavar="FILE", help=".csv or .parquet with every forecast")
+    parser.add_argument("--residuals", metavar="FILE", help="the same with what they missed by")
     parser.add_argument("--plot", metavar="PNG", help="picture of forecasts to write")
     add_settings(parser, SETTINGS)
     parser.set_defaults(run=_run_cross_validate)

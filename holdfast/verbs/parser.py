@@ -62,6 +62,11 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
 
 
+def decay(text: str) -> float | str:
+    """A number, or the word ``triggered``."""
+    return text if text == "triggered" else number(text)
+
+
 def share_or_rows(text: str) -> float | int:
     """A share below 1, or a whole number of rows.
 
@@ -69,6 +74,18 @@ def share_or_rows(text: str) -> float | int:
     (0.2, 48)
     """
     return int(text) if text.isdecimal() and int(text) else number(text)
+
+
+def number_or_word(text: str) -> float | str:
+    """A number, or a word as it is.
+
+    >>> number_or_word("0.3"), number_or_word("best")
+    (0.3, 'best')
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -37,7 +37,10 @@ class Setting:
     def help(self) -> str:
         """The meaning and the default, as argparse wants them."""
         plain = self.default not in (None, (), "") and self.kind is not bool
-        text = f"{self.meaning} (default: {self.default})" if plain else self.meaning
+        known = self.default
+        if isinstance(known, tuple):
+            known = ",".join(map(str, known))
+        text = f"{self.meaning} (default: {known})" if plain else self.meaning
         return text.replace("%", "%%")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from holdfast.cli import main
 from holdfast.errors import DataError
 from holdfast.tasks import Forecaster
 from holdfast.tasks.forecast.coherent import METHODS, hierarchy, reconcile, shrunken
 from tests.helpers import assert_same
-from tests.tasks.small import SMALL, several
+from tests.tasks.small import SMALL, csv, several
 
 GROUPS = {"total": ["north", "south"], "north": ["a", "b"], "south": ["c", "d", "e"]}
 BOTTOM = ("a", "b", "c", "d", "e")
@@ -160,3 +162,53 @@ def test_what_cannot_be_reconciled_is_refused(frame: pl.DataFrame, residuals: pl
         hierarchy({"total": ["north", "x"], "north": ["total"]})
     with pytest.raises(DataError, match="no series is a bottom one"):
         hierarchy({"total": ["north"], "north": ["total"]})
+
+
+def test_the_command_line_adds_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = several(("a", "b"), rows=120)
+    total = table.group_by("ds", maintain_order=True).agg(pl.col("y").sum())
+    table = pl.concat([table, total.select(pl.lit("all").alias("unique_id"), "ds", "y")])
+    data = csv(table, tmp_path / "table.csv")
+    fit = ["--horizon", "7", "--window", "14", "--hidden-size", "4", "--max-epochs", "1"]
+    errors, model, out = (str(tmp_path / name) for name in ("errors.csv", "model", "out.csv"))
+    groups = tmp_path / "groups.json"
+    groups.write_text('{"all": ["a", "b"]}')
+    assert main(["forecast", "fit", data, "--out", model, "--output", "gaussian", *fit]) == 0
+    validate = ["forecast", "cross-validate", data, "--windows", "2", "--residuals", errors]
+    assert main([*validate, "--output", "gaussian", *fit]) == 0
+    # A row without a truth has no residual, which a text may say.
+    first, *more = Path(errors).read_text().splitlines()
+    unknown = ["a,2023-01-01,2022-12-31,1,nan"]
+    Path(errors).write_text("\n".join([first, *more, *unknown]))
+    predict = ["forecast", "predict", model, data, "--out", out, "--groups", str(groups)]
+    how = ["--reconcile", "mint_shrink", "--residuals", errors]
+    picture = str(tmp_path / "out.png")
+    assert main([*predict, *how, "--levels", "80", "--samples", "2", "--plot", picture]) == 0
+    found = pl.read_csv(out, try_parse_dates=True)
+    for column in ("forecast", "forecast-sample-1", "forecast-sample-2"):
+        a, b, whole = found[column].to_numpy().reshape(3, 7)
+        assert np.array_equal(a + b, whole)
+    expected = Forecaster.load(model).predict(data)
+    residuals = pl.read_csv(errors, n_rows=len(more), try_parse_dates=True)
+    expected = reconcile(expected, GROUPS_OF_TWO, "mint_shrink", residuals=residuals)
+    assert_same(found["forecast"].to_numpy().copy(), expected["forecast"].to_numpy().copy())
+    assert Path(picture).stat().st_size > 1000
+    assert main(predict) == 0
+    plain = Forecaster.load(model).predict(data)["forecast"].to_numpy()
+    assert np.array_equal(pl.read_csv(out)["forecast"].to_numpy()[:14], plain[:14])
+    capsys.readouterr()
+    for spoiled, message in SPOILED.items():
+        groups.write_text(spoiled)
+        assert main(predict) == 2
+        assert message in capsys.readouterr().err
+    assert main([*predict[:4], "--reconcile", "ols"]) == 2
+    assert "--reconcile needs --groups" in capsys.readouterr().err
+
+
+GROUPS_OF_TWO = {"all": ["a", "b"]}
+SPOILED = {
+    "{": "groups.json: no JSON",
+    '["a", "b"]': "expected an object of sums and their parts",
+    '{"all": "ab"}': "expected an object of sums and their parts",
+    '{"all": ["a"]}': "series 'b' is not in the groups",
+}

@@ -136,6 +136,19 @@ def test_windows_that_begin_before_a_series_and_series_that_are_new(model: str) 
 
 
 @pytest.mark.parametrize("model", NETS)
+def test_gradients_flow_after_a_forecast(model: str) -> None:
+    """Nothing that a forecast without gradients keeps is in the way."""
+    net, batch = made(model), batch_at(30)
+    with torch.inference_mode():
+        net(batch)
+    y = batch.y.clone().requires_grad_()
+    outlook = net(replace(batch, y=y))
+    (outlook.raw.sum() + outlook.base.sum()).backward()
+    assert y.grad is not None
+    assert float(y.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("model", NETS)
 def test_rows_of_a_batch_do_not_see_each_other(model: str) -> None:
     net = made(model)
     if net.joint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from holdfast.tasks import Forecaster
 from holdfast.tasks.forecast.heads import Gaussian, Head, Point, make_head
 from holdfast.tasks.forecast.nets import Shape, make_net
 from holdfast.tasks.forecast.nets.rolling import RecurrentNet
+from holdfast.tasks.forecast.origins import sizes_of, training_origins
 from tests.helpers import assert_same, unequal_
 from tests.tasks.small import SMALL, daily, edit, several
 
@@ -209,3 +211,56 @@ def test_counts_are_learned_with_a_negative_binomial() -> None:
     assert np.abs(rolled.forecast - np.round(rolled.forecast)).max() < 0.51
     assert 0.6 < inside <= 1.0
     assert np.abs(rolled.forecast - rolled.truth).mean() < 3.0
+
+
+@pytest.mark.parametrize("scaling", ["standard", "mean", "log"])
+def test_windows_of_large_series_are_drawn_more_often(scaling: str) -> None:
+    """As often as a series is large: 1 + its mean size over the rows of training."""
+    table = several(("small", "large", "medium"), rows=120)
+    table = edit(table, 130, "y", None)
+    panel = read_panel(table, missing="fill")
+    counts = [100, 90, 100]
+    trained = {one.id: count for one, count in zip(panel.series, counts, strict=True)}
+    scales = fit_scales(panel, trained, scaling)
+    windows = make_windows(panel, scales, RECIPE, panel.schema, {})
+    sizes = sizes_of(windows, np.array(counts))
+    expected = [
+        1 + np.abs(one.y[:count][one.observed[:count]]).mean()
+        for one, count in zip(panel.series, counts, strict=True)
+    ]
+    assert_same(sizes.astype(np.float32), np.array(expected, dtype=np.float32))
+    model = Forecaster(3, model="deepar", output="gaussian", batch_size=500)
+    plain, weighted = rolling(Gaussian()), rolling(Gaussian(), weighted=True)
+    usual, _ = training_origins(model, plain, windows, counts)
+    drawn, tail = training_origins(model, weighted, windows, counts)
+    assert tail.weights is usual.weights is None
+    blocks = drawn.blocks()
+    assert len(blocks) == len(usual.blocks())
+    assert np.array_equal(blocks, drawn.blocks())
+    drawn.epoch = 1
+    assert not np.array_equal(blocks, drawn.blocks())
+    assert {tuple(block) for block in blocks.tolist()} <= {
+        tuple(block) for block in usual.blocks().tolist()
+    }
+    found = np.zeros(3)
+    for drawn.epoch in range(60):
+        found += np.bincount(drawn.blocks()[:, 0], minlength=3)
+    rooms = np.bincount(usual.blocks()[:, 0], minlength=3)
+    share = rooms * sizes / (rooms * sizes).sum()
+    assert np.abs(found / found.sum() - share).max() < 4 * np.sqrt(0.25 / found.sum())
+
+
+def test_a_weighted_model_learns_from_other_windows_and_is_saved(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**SMALL, "model": "deepar", "output": "gaussian", "max_epochs": 1}
+    table = several(rows=90)
+    model = Forecaster(**settings, options={"weighted": True}).fit(table)
+    again = Forecaster(**settings, options={"weighted": True}).fit(table)
+    other = Forecaster(**settings).fit(table)
+    assert model.history_ == again.history_
+    assert model.history_ != other.history_
+    model.save(tmp_path / "model")
+    read = Forecaster.load(tmp_path / "model")
+    assert read.options == {"weighted": True}
+    assert read.predict(table).equals(model.predict(table))
+    with pytest.raises(DataError, match="'weighted' is unknown"):
+        Forecaster(**{**settings, "model": "direct"}, options={"weighted": True}).fit(table)

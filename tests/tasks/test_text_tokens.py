@@ -121,6 +121,7 @@ def test_subwords(tmp_path: Path, kind: str) -> None:
     assert subwords.decode(ids) == text
     assert subwords.encode_all([text, ""]) == [ids, []]
     assert [subwords.id(token) for token in subwords.tokens(text)] == ids
+    assert subwords.spelled(ids) == subwords.tokens(text)
     subwords.save(tmp_path / "subwords.json")
     again = Subwords.load(tmp_path / "subwords.json")
     assert again.encode(text) == ids

@@ -167,3 +167,17 @@ def test_a_running_average_counts_steps_or_epochs() -> None:
         return float(average.tensors["weight"])
 
     assert_same([last("steps"), last("epochs")], [1 - 91 / 100, 1 - 1 / 10])
+
+
+def test_a_work_may_slow_its_steps() -> None:
+    class Slow(Line):
+        def losses(self, epoch: int) -> Iterator[Tensor | None]:
+            for loss in super().losses(epoch):
+                self.pace = 0.25
+                yield loss
+
+    plan = Plan(learning_rate=0.04, max_epochs=1, patience=1, seed=3, optimizer="sgd")
+    slower = Trainer(Slow(), plan, Progress({})).run()
+    wanted = Trainer(Line(), Plan(**{**vars(plan), "learning_rate": 0.01}), Progress({})).run()
+    for mine, theirs in zip(slower.parameters(), wanted.parameters(), strict=True):
+        assert_same(mine, theirs)

@@ -419,3 +419,52 @@ def test_searching_sees_a_weight_that_has_changed(generator: torch.Generator) ->
         word = torch.zeros(B, dtype=torch.int64)
         assert_same(model.step(word, ready)[0], model.step(word, state)[0])
     assert model.decoder.prepared(state).output is None
+
+
+@pytest.mark.parametrize("ways", [{}, {"input_feeding": True}, {"num_layers": 2}])
+def test_variational_masks_are_the_same_at_all_steps(
+    ways: dict[str, Any], generator: torch.Generator
+) -> None:
+    """Without a recurrence, steps differ by nothing but their masks."""
+    kind: dict[str, Any] = {"dtype": torch.float64, "dropout": 0.5, **ways}
+    ids = torch.full((2, 6), 3)
+    logits = torch.empty(0)
+    for variational in (False, True):
+        decoder = Decoder(
+            E,
+            H,
+            W,
+            attention="dot" if "input_feeding" in ways else None,
+            memory_size=H,
+            embedding=nn.Embedding(W, E, dtype=torch.float64),
+            variational=variational,
+            **kind,
+        )
+        unequal_(decoder, generator).train()
+        with torch.no_grad():
+            for layer in range(kind.get("num_layers", 1)):
+                getattr(decoder.layer, f"weight_hh_l{layer}").zero_()
+                bias = getattr(decoder.layer, f"bias_ih_l{layer}")
+                bias[H : 2 * H] = -100.0  # the forget gate is shut
+        memory = None
+        if decoder.attention is not None:
+            memory = decoder.attention.remember(torch.randn(2, 1, H, dtype=torch.float64))
+            with torch.no_grad():
+                decoder.layer.weight_ih_l0[:, E:] = 0.0
+        logits = decoder(ids, decoder.start(2, None, memory)).logits.detach()
+        same = torch.allclose(logits, logits[:, :1].expand_as(logits))
+        assert same is variational
+    assert not torch.allclose(logits[0], logits[1])  # another row, another mask
+
+
+def test_variational_dropout_is_refused_twice_and_off_in_evaluation() -> None:
+    with pytest.raises(ValueError, match="give one of both"):
+        Encoder(3, 4, variational=True, dropout=0.2, input_dropout=0.1)
+    with pytest.raises(TypeError, match="variational"):
+        Decoder(3, 4, 5, attention=None, variational="yes")  # pyright: ignore[reportArgumentType]
+    encoder = Encoder(3, 4, variational=True, dropout=0.5)
+    x = torch.randn(2, 5, 3)
+    one, two = encoder(x).values, encoder(x).values
+    assert not one.equal(two)
+    encoder.eval()
+    assert encoder(x).values.equal(encoder(x).values)

@@ -105,6 +105,16 @@ class Subwords:
             raise DataError(f"there is no subword {token!r}")
         return number
 
+    def token(self, number: int) -> str:
+        """The subword or special with a number.
+
+        Errors: `DataError` for a number that none has.
+        """
+        found = self._tokenizer.id_to_token(number)
+        if found is None:
+            raise DataError(f"got the number {number}, expected 0 to {len(self) - 1}")
+        return found
+
     def encode(self, text: str) -> list[int]:
         """The numbers of a text's subwords; none for an empty text."""
         return self._tokenizer.encode(text).ids
@@ -117,15 +127,26 @@ class Subwords:
         """A text's subwords."""
         return self._tokenizer.encode(text).tokens
 
+    def spelled(self, ids: Sequence[int]) -> list[str]:
+        """The subwords of numbers, specials included.
+
+        Errors: `DataError` for a number that no subword has.
+        """
+        self._check(ids)
+        return [self._tokenizer.id_to_token(number) for number in ids]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of numbers; specials are left out.
 
         Errors: `DataError` for a number that no subword has.
         """
+        self._check(ids)
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def _check(self, ids: Sequence[int]) -> None:
         wrong = [number for number in ids if not 0 <= number < len(self)]
         if wrong:
             raise DataError(f"got the number {wrong[0]}, expected 0 to {len(self) - 1}")
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def to_json(self) -> str:
         """Everything, in the library's own JSON."""

@@ -22,6 +22,7 @@ from holdfast.data.panel import Panel
 from holdfast.errors import DataError, HoldfastError
 from holdfast.tasks.forecast import baselines, metrics
 from holdfast.tasks.forecast.nets import NETS
+from holdfast.tasks.parameters import unfitted
 
 if TYPE_CHECKING:
     from holdfast.tasks.forecast.estimator import Forecaster
@@ -158,13 +159,11 @@ class _Tried:
 
     def attempt(self, changes: dict[str, Any], epochs: int) -> Trial:
         """Train and score one candidate; a refusal of its own is noted, not raised."""
-        from sklearn.base import clone
-
         trial = Trial(changes, epochs)
         begin = self.clock()
         settings = {"model": "direct", **changes, "max_epochs": epochs, "members": 1}
         try:
-            candidate: Any = clone(self.model)
+            candidate: Any = unfitted(self.model)
             candidate.set_params(**settings).fit(self.training)
             rolled = candidate.roll(self.panel, last=self.holdout)
             trial.error = self._error(rolled.forecast, rolled)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.data.tables import ID, TIME, load_frame, make_frame
+from holdfast.data.values import no_ids, read_numbers
 from holdfast.errors import DataError
 
 METHODS = ("bottom_up", "ols", "wls", "mint_shrink")
@@ -198,8 +199,9 @@ def _errors(tree: Hierarchy, residuals: Any, names: tuple[str, str]) -> np.ndarr
     ids = [str(id) for id in frame[names[0]].to_list()]
     when = zip(*(frame[key].to_list() for key in keys), strict=True)
     values: dict[Any, dict[str, float]] = {}
-    for id, key, value in zip(ids, when, frame["residual"].to_list(), strict=True):
-        if value is not None and np.isfinite(value):
+    errors = read_numbers(frame["residual"], no_ids(len(frame), f"{name} (residuals)"))
+    for id, key, value in zip(ids, when, errors.tolist(), strict=True):
+        if np.isfinite(value):
             values.setdefault(key, {})[id] = value
     whole = [row for row in values.values() if all(id in row for id in tree.ids)]
     if len(whole) < 3:

@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from holdfast.tasks.command import (
     uninterrupted,
 )
 from holdfast.tasks.forecast import figures
+from holdfast.tasks.forecast.adding_up import added_up
 from holdfast.tasks.forecast.backtests import as_evaluation
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.evaluate import Evaluation, evaluate
@@ -94,8 +96,9 @@ def predict(arguments: Namespace) -> int:
         futures = _table(model.predict_samples(panel, arguments.samples))
         names = [name for name in futures.columns if name not in table.columns]
         table = table.with_columns(*(futures[name] for name in names))
+    table = _table(added_up(model, table.to_native(), arguments))
     if arguments.plot or arguments.report:
-        fan = _fan(model, panel, arguments.levels)
+        fan = _fan(model, panel, arguments.levels, lambda one: added_up(model, one, arguments))
         if arguments.plot:
             write_file(arguments.plot, plots.png(figures.forecast_figure(panel, fan)))
         if arguments.report:
@@ -134,6 +137,7 @@ def evaluate_model(arguments: Namespace) -> int:
 def cross_validate(arguments: Namespace, settings: dict[str, Any]) -> int:
     """Print the scores over several cutoffs; write every forecast and a picture when asked."""
     check_suffix(arguments.out, "--out", TABLES)
+    check_suffix(arguments.residuals, "--residuals", TABLES)
     check_suffix(arguments.plot, "--plot", (".png",))
     model = Forecaster(**settings)
     check_settings(model.get_params())
@@ -155,6 +159,8 @@ def cross_validate(arguments: Namespace, settings: dict[str, Any]) -> int:
         write_file(arguments.plot, plots.png(figures.backtest_figure(result)))
     if arguments.out:
         _write_table(_table(backtest.frame()), arguments.out)
+    if arguments.residuals:
+        _write_table(_table(backtest.residuals()), arguments.residuals)
     return 0
 
 
@@ -224,8 +230,16 @@ def _write_report(
     write_file(path, page.encode())
 
 
-def _fan(model: Forecaster, panel: Panel, levels: tuple[float, ...]) -> figures.Fan:
-    """Forecasts after the end of a panel with `levels`, or those that the model can say."""
+def _fan(
+    model: Forecaster,
+    panel: Panel,
+    levels: tuple[float, ...],
+    change: Callable[[Any], Any] = lambda frame: frame,
+) -> figures.Fan:
+    """Forecasts after the end of a panel with `levels`, or those that the model can say.
+
+    `change` is what is done to their frame.
+    """
     for tried in (levels,) if levels else SHOWN:
         try:
             frame = model.predict(panel, levels=tried)
@@ -233,7 +247,7 @@ def _fan(model: Forecaster, panel: Panel, levels: tuple[float, ...]) -> figures.
             if not tried or levels:
                 raise
             continue
-        return figures.fan_of_table(_table(frame), tried, model.horizon)
+        return figures.fan_of_table(_table(change(frame)), tried, model.horizon)
     raise AssertionError("a forecast without intervals is always tried")
 
 

@@ -18,6 +18,7 @@ from holdfast.data.tables import ID, TARGET, TIME, make_frame
 from holdfast.errors import DataError
 from holdfast.tasks.forecast import baselines, metrics
 from holdfast.tasks.forecast.forecasts import Forecasts, shares_of
+from holdfast.tasks.parameters import unfitted
 
 if TYPE_CHECKING:
     from holdfast.tasks.forecast.estimator import Forecaster
@@ -190,15 +191,10 @@ def cross_validate(
                 "the end; ask for fewer windows, a smaller step, or give more rows"
             )
         if fitted is None or (refit and window % int(refit) == 0):
-            fitted = _copy(model).fit(known)
+            fitted = unfitted(model).fit(known)
         windows.append(_forecast(fitted, panel, known, tuple(shares.values())))
     columns = (model.id_column or ID, model.time_column, model.target_column)
     return Backtest(panel, tuple(windows), tuple(shares), columns)
-
-
-def _copy(model: Forecaster) -> Forecaster:
-    """The settings of a forecaster, without what it has learned."""
-    return require("sklearn.base").clone(model)
 
 
 def _forecast(fitted: Forecaster, panel: Panel, known: Panel, shares: tuple[float, ...]) -> Window:

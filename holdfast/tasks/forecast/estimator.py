@@ -37,15 +37,13 @@ from holdfast.tasks.forecast.short import only, warn_of_few_rows
 from holdfast.tasks.forecast.stream import Stream
 from holdfast.tasks.forecast.transfer import as_model
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.parameters import Estimator, unfitted
 from holdfast.tasks.team import Team
-
-BaseEstimator: Any = require("sklearn.base").BaseEstimator
-clone: Any = require("sklearn.base").clone
 
 FORMAT = "holdfast.forecast"
 
 
-class Forecaster(BaseEstimator):
+class Forecaster(Estimator):
     """Forecast the next `horizon` values of one or many series with a recurrent network.
 
     >>> from holdfast.data import load_metro_traffic
@@ -201,7 +199,7 @@ class Forecaster(BaseEstimator):
         trained = self
         if self.model == "auto":
             self.chosen_ = chosen(self, panel, file, resume, getattr(report, "trial", None))
-            trained = clone(self).set_params(**self.chosen_["changes"])
+            trained = unfitted(self).set_params(**self.chosen_["changes"])
         fitted = fit_networks(trained, panel, Run(begin, file, resume, report, team))
         whole = only(replace(whole, schema=panel.schema), fitted.left_out)
         self._take(whole, fitted)

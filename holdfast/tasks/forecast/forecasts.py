@@ -58,12 +58,18 @@ def forecast_windows(
                 point, spread = (torch.stack(part).mean(0) for part in zip(*found, strict=True))
             points.append(point.double().numpy())
             spreads.append(spread.double().numpy())
-    point, spread = np.concatenate(points), np.concatenate(spreads)
+    point, spread = _joined(points), _joined(spreads)
     if order is not None:
         point[order], spread[order] = point.copy(), spread.copy()
     owner = blocks[:, 0]
     point = windows.undo(point, owner[:, None])
-    return Forecasts(point, windows.undo(spread, owner[:, None, None]), quantiles)
+    if quantiles:
+        spread = windows.undo(spread, owner[:, None, None])
+    return Forecasts(point, spread, quantiles)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _times(windows: Windows, blocks: np.ndarray) -> np.ndarray:

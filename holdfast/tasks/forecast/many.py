@@ -50,9 +50,9 @@ def predict_many(model: Forecaster, arguments: Namespace) -> int:
     """Write the forecasts of a folder, group by group."""
     if not arguments.out:
         raise DataError("the forecasts of a folder need a file to go to; name it with --out")
-    for option in ("plot", "report", "samples"):
+    for option in ("plot", "report", "samples", "groups"):
         if getattr(arguments, option):
-            raise DataError(f"--{option} shows the forecasts of one table, not those of a folder")
+            raise DataError(f"--{option} is for the forecasts of one table, not those of a folder")
     if arguments.on == "ray" and not is_folder(arguments.data):
         raise DataError(f"{arguments.data}: --on ray forecasts a folder of Parquet files")
     began = time.monotonic()

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from holdfast.data.optional import require
 from holdfast.data.panel import Panel
 from holdfast.data.tables import ID, TARGET, TIME, load_frame, make_frame
 from holdfast.errors import DataError, ModelError
 from holdfast.tasks.forecast.cross_validation import cross_validate
 from holdfast.tasks.forecast.estimator import Forecaster
+from holdfast.tasks.parameters import unfitted
 
 
 class NixtlaForecaster:
@@ -135,7 +135,7 @@ class NixtlaForecaster:
 
     def _copy(self, model: Forecaster, df: Any, val_size: int | None) -> Forecaster:
         """The settings of a model with the names of these columns."""
-        copy: Forecaster = require("sklearn.base").clone(model)
+        copy: Forecaster = unfitted(model)
         columns = dict(self.columns)
         if columns["id_column"] not in load_frame(df)[0].columns:
             del columns["id_column"]

@@ -13,6 +13,7 @@ from holdfast.data.optional import require
 from holdfast.errors import DataError
 from holdfast.tasks.forecast.estimator import Forecaster
 from holdfast.tasks.forecast.intervals import reach
+from holdfast.tasks.parameters import unfitted
 
 BaseForecaster: Any = require("sktime.forecasting.base", "sktime").BaseForecaster
 # An index of plain numbers is read as steps of seven seconds, which divide no day: no seasons.
@@ -68,7 +69,7 @@ class SktimeForecaster(BaseForecaster):
 
     def _fit(self, y: Any, X: Any, fh: Any) -> SktimeForecaster:
         steps = self._steps(fh)
-        model: Forecaster = require("sklearn.base").clone(self.forecaster or Forecaster())
+        model: Forecaster = unfitted(self.forecaster or Forecaster())
         self._covariates = [] if X is None else [f"x{place}" for place in range(X.shape[1])]
         names = {"id_column": None, "time_column": "ds", "target_column": "y"}
         model.set_params(horizon=int(steps.max()), future=tuple(self._covariates), **names)

@@ -23,7 +23,8 @@ class Origins(torch.utils.data.Dataset):
 
     One item is a block of `span` neighboring origins that share one pass of the recurrent layer.
     Training shifts the blocks by a new offset every epoch, so that all of them are seen in turn.
-    With `joint`, a block is one time in all series. An epoch has at most `most` blocks.
+    With `joint`, a block is one time in all series. An epoch has at most `most` blocks; with
+    `weights`, one for each of `series`, they are drawn in proportion to them, some more than once.
     """
 
     windows: Windows
@@ -36,6 +37,7 @@ class Origins(torch.utils.data.Dataset):
     joint: bool = False
     most: int = 1 << 30
     epoch: int = 0
+    weights: np.ndarray | None = None
 
     def blocks(self) -> np.ndarray:
         """Series and last origin of every block of this epoch, in this epoch's order (n, 2)."""
@@ -47,7 +49,12 @@ class Origins(torch.utils.data.Dataset):
         room = np.minimum(self.span, self.last - earliest + 1)
         offset = generator.integers(room) if self.shuffled else np.zeros_like(room)
         ends = np.cumsum((self.last - earliest - offset) // self.span + 1)
-        chosen = self._chosen(int(ends[-1]) if len(ends) else 0, generator)
+        count = int(ends[-1]) if len(ends) else 0
+        if self.weights is None or not count:
+            chosen = self._chosen(count, generator)
+        else:
+            share = np.repeat(self.weights, np.diff(ends, prepend=0))
+            chosen = generator.choice(count, min(count, self.most), p=share / share.sum())
         owner = np.searchsorted(ends, chosen, side="right")
         within = chosen - np.concatenate([[0], ends])[owner]
         rows = (earliest + offset)[owner] + within * self.span

@@ -12,11 +12,11 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from holdfast.data.optional import require
 from holdfast.data.text import Vocabulary
 from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.parameters import Estimator
 from holdfast.tasks.tag.card import model_card
 from holdfast.tasks.tag.decoding import Decoder, Tagged, Wanted
 from holdfast.tasks.tag.encoded import Lexicon
@@ -27,12 +27,10 @@ from holdfast.tasks.tag.sentences import Layout, Sentences, as_sentences
 from holdfast.tasks.tag.settings import check_settings
 from holdfast.tasks.tag.words import Normal
 
-BaseEstimator: Any = require("sklearn.base", "text").BaseEstimator
-
 FORMAT = "holdfast.tag"
 
 
-class Tagger(BaseEstimator):
+class Tagger(Estimator):
     """Find the tag of every token: chunks, names, parts of speech.
 
     >>> from holdfast.tasks import Tagger

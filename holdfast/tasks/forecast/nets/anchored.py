@@ -90,6 +90,8 @@ class AnchoredHead(nn.Module):
         self.lags = recipe.lags
         self.size = size
         self.growing = grown(recipe)
+        # Of each shape of a window, where its lags are.
+        self._rows: dict[tuple[int, int], Tensor] = {}
         candidates = 1 + len(self.lags) + bool(self.growing)
         self.known_size = candidates + future
         self.context = nn.Linear(hidden, hidden)
@@ -136,19 +138,28 @@ class AnchoredHead(nn.Module):
 
     def _candidates(self, batch: Batch, level: Tensor) -> tuple[Tensor, Tensor]:
         """Values known at the origin, relative to the last one, and which are not there."""
-        S, H, R = batch.span, batch.horizon, batch.y.shape[1]
-        values, missing = [], []
-        for lag in self.lags:
-            rows = slice(R - S + 1 - lag, R + H - lag)
-            values.append(batch.y[:, rows].unfold(1, H, 1) - level)
-            missing.append(batch.there[:, rows].unfold(1, H, 1) == 0)
+        S, R = batch.span, batch.y.shape[1]
+        rows = self._rows_of_lags(R, S, batch.horizon)
+        values = [batch.y[:, rows] - level[..., None]] if self.lags else []
+        missing = [batch.there[:, rows] == 0] if self.lags else []
         if self.growing:
             season, lag = self.growing
             growth = lag // season * self._growth(batch.y, season, S)[..., None]
             place = self.lags.index(lag)
-            values.append(values[place] + growth)
+            values.append((values[0][..., place] + growth)[..., None])
             begun = batch.there[:, R - S + 1 - 2 * season : R + 1 - 2 * season]
-            missing.append(missing[place] | (begun == 0)[..., None])
-        values.append(torch.zeros_like(batch.target))
-        missing.append(torch.zeros_like(batch.target, dtype=torch.bool))
-        return torch.stack(values, dim=-1), torch.stack(missing, dim=-1)
+            missing.append((missing[0][..., place] | (begun == 0)[..., None])[..., None])
+        last = torch.zeros_like(batch.target)[..., None]
+        values.append(last)
+        missing.append(torch.zeros_like(last, dtype=torch.bool))
+        return torch.cat(values, dim=-1), torch.cat(missing, dim=-1)
+
+    def _rows_of_lags(self, R: int, S: int, H: int) -> Tensor:
+        """Of windows of R rows, the one that each lag of each step and origin means, (S, H, K)."""
+        key = (R, S)
+        if key not in self._rows:
+            # What is kept has to serve where gradients flow, too.
+            with torch.inference_mode(False):
+                steps = torch.arange(S)[:, None, None] + torch.arange(H)[:, None]
+                self._rows[key] = R - S + 1 + steps - torch.tensor(self.lags, dtype=torch.int64)
+        return self._rows[key].to(self.step.device)

@@ -63,11 +63,13 @@ class ForecastNet(nn.Module, ABC):
     """A network of the forecaster; `forward` is all that a model without feedback defines.
 
     `spans` says whether the windows of neighboring origins can share a pass, `joint` whether a
-    batch holds every series at the same times, one after the other.
+    batch holds every series at the same times, one after the other, and `weighted` whether training
+    draws windows in proportion to the size of their series.
     """
 
     spans = False
     joint = False
+    weighted = False
     # Names of `Shape.options` that the network reads, and what they mean.
     options: ClassVar[dict[str, str]] = {}
 

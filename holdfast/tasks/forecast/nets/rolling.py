@@ -8,7 +8,7 @@ paths at once (ancestral sampling), so that the spread grows as uncertainty does
 
 Source: Salinas, Flunkert & Gasthaus 2017, DeepAR. Beyond it, `recurrent` is *anchored*: it reads
 values relative to the last one, and its base is a learned mixture of values it has read. The
-weighted choice of windows of the paper is left out.
+weighted choice of windows of the paper's section 3.3 is the option `weighted`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class RecurrentNet(ForecastNet):
         "learned mixture of values read (true for recurrent, false for deepar)",
         "near_lags": "lags below the horizon, read from the model's own forecasts; by default the "
         "seasons that are shorter than the horizon",
+        "weighted": "whether training draws windows in proportion to the size of their series "
+        "(false)",
     }
     anchored: ClassVar[bool] = True
 
@@ -62,6 +64,7 @@ class RecurrentNet(ForecastNet):
         super().__init__(shape)
         recipe, hidden, sizes = shape.recipe, shape.hidden_size, self.covariates.sizes
         self.anchor = bool(shape.option("anchor", self.anchored))
+        self.weighted = bool(shape.option("weighted", False))
         self.lags = tuple(sorted({*_near_lags(shape), *recipe.lags}))
         candidates = 1 + len(self.lags) if self.anchor else 0
         # A past covariate comes with a flag: in the horizon it is not known.

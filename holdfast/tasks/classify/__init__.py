@@ -1,0 +1,1 @@
+"""CLASSIFY: the class, or the labels, of texts and of sequences of numbers."""

@@ -1,0 +1,4 @@
+"""Texts to texts: translation, summaries, answers, dates in another form.
+
+`holdfast.tasks.Translator` is the way in.
+"""
