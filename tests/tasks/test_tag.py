@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -333,3 +334,24 @@ def test_what_is_not_fitted_or_not_a_model_says_so(tmp_path: Path, fitted: Tagge
     (tmp_path / "n" / "words.json").unlink()
     with pytest.raises(ModelError, match=r"words\.json: cannot be read"):
         Tagger.load(tmp_path / "n")
+
+
+@pytest.mark.slow
+def test_chunks_of_conll_2000(data_dir: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(data_dir / "conll2000" / "conll2000.zip") as archive:
+        archive.extractall(tmp_path)
+    files = [tmp_path / "conll2000" / f"{part}.txt" for part in ("train", "test")]
+    settings: dict[str, Any] = {"characters": None, "word_size": 50, "hidden_size": 64}
+    model = Tagger(**settings, inputs=("pos",), validation=1000, max_epochs=3).fit(files[0])
+    scored = model.evaluate(files[1])
+    assert scored.chunks is not None
+    assert scored.chunks.overall.f1 > 0.92
+    assert scored.chunks.overall.there == 23852
+    assert scored.strict is not None
+    assert scored.strict.overall == scored.chunks.overall  # a CRF gives whole chunks alone
+
+
+@pytest.mark.slow
+def test_a_sentence_of_fifty_thousand_tokens(fitted: Tagger) -> None:
+    data = {"word": [["dog"] * 50_000, ["the"]], "pos": [["NN"] * 50_000, ["DT"]]}
+    assert [len(tags) for tags in fitted.predict(data)] == [50_000, 1]

@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from holdfast.nn import CRF
+from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
 from holdfast.tasks.rows import RowAdam, clip_gradients
 from holdfast.tasks.tag.characters import CharacterCNN, CharacterLSTM
+from holdfast.tasks.tag.dropping import dropout
 from holdfast.tasks.tag.encoded import UNKNOWN, Encoded, Lexicon
 from holdfast.tasks.tag.features import WINDOWS, context_keys, frequent, hashed, mix, numbers_of
 from holdfast.tasks.tag.fitting import new_network
@@ -222,6 +224,26 @@ def test_filters_take_the_largest_over_a_words_own_characters(generator: torch.G
         x = net.table.weight[ids[:length, column]].T.unsqueeze(0)
         wanted = functional.conv1d(x, weight, net.filters.bias, padding=1).amax(2)[0]
         assert_same(found[column].detach(), wanted.detach())
+
+
+@pytest.mark.parametrize("share", [0.25, 0.3])
+def test_dropout_drops_its_share_and_keeps_the_mean(share: float) -> None:
+    x = torch.ones(300, 101)
+    with own_random_numbers():
+        seed_everything_of_ours(5, 0)
+        found = dropout(x, share, training=True)
+        again = dropout(x, share, training=True)
+        seed_everything_of_ours(5, 0)
+        same = dropout(x, share, training=True)
+    assert same.equal(found)
+    assert not again.equal(found)
+    gone = (found == 0).float()
+    # Six standard errors of 30,300 draws, and what 256 steps round off.
+    assert abs(float(gone.mean()) - share) < 6 * (0.25 / x.numel()) ** 0.5 + 1 / 512
+    assert float((gone.mean(0) - share).abs().max()) < 6 * (0.25 / 300) ** 0.5
+    kept = 1 - round(share * 256) / 256
+    assert_same(found[found > 0], torch.full((int((found > 0).sum()),), 1 / kept))
+    assert dropout(x, share, training=False) is x
 
 
 def work(net: TagNet, whole: Encoded, labels: Labels, rare: float) -> Tagging:

@@ -36,14 +36,14 @@ def learning_figure(model: Tagger) -> Any:
         f"kept: epoch {best}, {score[best - 1]:.2f}",
         (best, score[best - 1]),
         textcoords="offset points",
-        xytext=(0, -14),
+        xytext=(0, 7),
         ha="right" if best > 0.5 * epochs[-1] else "left",
         fontsize=8,
         color=plots.OURS,
     )
     low = min(score[len(score) // 4 :])
     room = max(score) - low or 1.0
-    right.set_ylim(low - 0.25 * room, max(score) + 0.1 * room)
+    right.set_ylim(low - 0.25 * room, max(score) + 0.25 * room)
     kind = "F1 of chunks" if name == "valid_f1" else "accuracy of tokens"
     plots.labels(right, "epoch", f"{kind}, held out")
     for ax in (left, right):
@@ -124,7 +124,9 @@ def _grid(ax: Any, values: np.ndarray, columns: Sequence[str], rows: Sequence[st
     shades = LinearSegmentedColormap.from_list("ours", ["#ffffff", plots.OURS])
     ax.imshow(values, cmap=shades, vmin=0, vmax=1, aspect="auto")
     ax.grid(False)
-    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
+    ax.set_xticks(
+        range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor", fontsize=8
+    )
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
     for side in ax.spines.values():
         side.set_visible(False)
