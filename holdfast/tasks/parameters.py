@@ -85,6 +85,15 @@ def unfitted(model: Kind) -> Kind:
     return type(model)(**copy.deepcopy(model.get_params(deep=False)))
 
 
+def tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that were written.
+
+    >>> tuples({"quantiles": [0.1, 0.9], "horizon": 24})
+    {'quantiles': (0.1, 0.9), 'horizon': 24}
+    """
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+
+
 @lru_cache(maxsize=64)
 def _defaults(kind: type) -> dict[str, Any]:
     """The settings of a class and what they are unless given."""

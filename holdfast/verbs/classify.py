@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 from holdfast.verbs.classify_settings import SETTINGS
+from holdfast.verbs.jobs import add_again, add_job, runs
 from holdfast.verbs.parser import count
-from holdfast.verbs.settings import add_settings, given
+from holdfast.verbs.settings import add_settings
 
 TABLE_HELP = "CSV, TSV, Parquet or JSONL file (text also .gz, .xz)"
 
 
 def add_classify(verbs: Any) -> None:
     """``holdfast classify fit|predict|evaluate|explain``."""
-    parser = verbs.add_parser(
-        "classify", help="train a classifier of texts or sequences of numbers, and use it"
-    )
-    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
-    for add in STEPS:
-        add(steps)
+    meaning = "train a classifier of texts or sequences of numbers, and use it"
+    add_job(verbs, "classify", meaning, STEPS)
 
 
 def _add_fit(steps: Any) -> None:
@@ -37,11 +33,9 @@ def _add_fit(steps: Any) -> None:
     parser.add_argument("--test", metavar="TABLE", help="examples to score afterwards")
     parser.add_argument("--report", metavar="HTML", help="page to write: scores and pictures")
     _add_labels(parser)
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted training")
-    again.add_argument("--restart", action="store_true", help="replace an older model or attempt")
+    add_again(parser)
     add_settings(parser, SETTINGS)
-    parser.set_defaults(run=_run_fit)
+    parser.set_defaults(run=runs("classify", "fit", SETTINGS))
 
 
 def _add_predict(steps: Any) -> None:
@@ -49,7 +43,7 @@ def _add_predict(steps: Any) -> None:
     _add_model_and_data(parser, f"{TABLE_HELP}, or .txt with a text a line")
     parser.add_argument("--out", metavar="FILE", help=".csv or .parquet to write (default: stdout)")
     parser.add_argument("--top", type=count, default=1, metavar="N", help="likeliest classes (1)")
-    parser.set_defaults(run=_runs("predict"))
+    parser.set_defaults(run=runs("classify", "predict"))
 
 
 def _add_evaluate(steps: Any) -> None:
@@ -61,7 +55,7 @@ def _add_evaluate(steps: Any) -> None:
     _add_labels(parser)
     parser.add_argument("--plot", metavar="PNG", help="picture to write: confusion, reliability")
     parser.add_argument("--report", metavar="HTML", help="page to write")
-    parser.set_defaults(run=_runs("evaluate_model"))
+    parser.set_defaults(run=runs("classify", "evaluate_model"))
 
 
 def _add_explain(steps: Any) -> None:
@@ -73,7 +67,7 @@ def _add_explain(steps: Any) -> None:
     parser.add_argument("--label", metavar="LABEL", help="which class (default: the likeliest)")
     parser.add_argument("--top", type=count, default=10, metavar="N", help="tokens listed (10)")
     parser.add_argument("--plot", metavar="PNG", help="picture of a sequence of numbers to write")
-    parser.set_defaults(run=_runs("explain"))
+    parser.set_defaults(run=runs("classify", "explain"))
 
 
 def _add_model_and_data(parser: argparse.ArgumentParser, data: str) -> None:
@@ -83,23 +77,6 @@ def _add_model_and_data(parser: argparse.ArgumentParser, data: str) -> None:
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="TABLE", help="table of labels, a row for each id")
-
-
-def _run_fit(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks.classify import commands
-
-    return commands.fit(arguments, given(arguments, SETTINGS))
-
-
-def _runs(name: str) -> Callable[[argparse.Namespace], int]:
-    """A function that runs a command, and imports it only then."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        from holdfast.tasks.classify import commands
-
-        return getattr(commands, name)(arguments)
-
-    return run
 
 
 STEPS = (_add_fit, _add_predict, _add_evaluate, _add_explain)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 from holdfast.verbs.forecast_settings import SETTINGS
+from holdfast.verbs.jobs import add_again, add_job, runs
 from holdfast.verbs.parser import count, numbers, whole
-from holdfast.verbs.settings import add_settings, given
+from holdfast.verbs.settings import add_settings
 
 TABLE_HELP = "CSV or Parquet file (also .gz, .xz), or a folder of Parquet files"
 
 
 def add_forecast(verbs: Any) -> None:
     """``holdfast forecast fit|predict|evaluate|cross-validate|samples|models``."""
-    parser = verbs.add_parser(
-        "forecast", help="train a forecaster on a table, predict with it, and score it"
-    )
-    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
-    for add in STEPS:
-        add(steps)
+    meaning = "train a forecaster on a table, predict with it, and score it"
+    add_job(verbs, "forecast", meaning, STEPS)
 
 
 def add_demo(verbs: Any) -> None:
@@ -50,11 +46,9 @@ def _add_fit(steps: Any) -> None:
     parser.add_argument("--start", metavar="MODEL", help="go on from an earlier model's weights")
     parser.add_argument("--no-autoets", action="store_true", help="leave AutoETS out of scores")
     _add_on(parser)
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted training")
-    again.add_argument("--restart", action="store_true", help="replace an older model or attempt")
+    add_again(parser)
     add_settings(parser, SETTINGS)
-    parser.set_defaults(run=_run_fit)
+    parser.set_defaults(run=runs("forecast", "fit", SETTINGS))
 
 
 def _add_predict(steps: Any) -> None:
@@ -78,7 +72,7 @@ def _add_predict(steps: Any) -> None:
     _add_on(parser)
     parser.add_argument("--plot", metavar="PNG", help="picture to write")
     parser.add_argument("--report", metavar="HTML", help="page to write")
-    parser.set_defaults(run=_runs("predict"))
+    parser.set_defaults(run=runs("forecast", "predict"))
 
 
 def _add_evaluate(steps: Any) -> None:
@@ -90,7 +84,7 @@ def _add_evaluate(steps: Any) -> None:
     _add_static(parser)
     parser.add_argument("--plot", metavar="PNG", help="picture of forecasts and errors to write")
     parser.add_argument("--report", metavar="HTML", help="page to write")
-    parser.set_defaults(run=_runs("evaluate_model"))
+    parser.set_defaults(run=runs("forecast", "evaluate_model"))
 
 
 def _add_cross_validate(steps: Any) -> None:
@@ -109,7 +103,7 @@ def _add_cross_validate(steps: Any) -> None:
     parser.add_argument("--residuals", metavar="FILE", help="the same with what they missed by")
     parser.add_argument("--plot", metavar="PNG", help="picture of forecasts to write")
     add_settings(parser, SETTINGS)
-    parser.set_defaults(run=_run_cross_validate)
+    parser.set_defaults(run=runs("forecast", "cross_validate", SETTINGS))
 
 
 def _add_samples(steps: Any) -> None:
@@ -120,12 +114,12 @@ def _add_samples(steps: Any) -> None:
     _add_static(parser)
     _add_future(parser)
     parser.add_argument("--out", metavar="FILE", help=".csv or .parquet to write (default: stdout)")
-    parser.set_defaults(run=_runs("samples"))
+    parser.set_defaults(run=runs("forecast", "samples"))
 
 
 def _add_models(steps: Any) -> None:
     parser = steps.add_parser("models", help="list the models, and when to take them")
-    parser.set_defaults(run=_runs("models"))
+    parser.set_defaults(run=runs("forecast", "models"))
 
 
 def _add_model_and_data(parser: argparse.ArgumentParser, data: str) -> None:
@@ -139,12 +133,6 @@ def _add_static(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run_fit(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks.forecast import commands
-
-    return commands.fit(arguments, given(arguments, SETTINGS))
-
-
 def _add_future(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--future-table", metavar="TABLE", help="id, time and future covariates after the end"
@@ -156,23 +144,6 @@ def _add_on(parser: argparse.ArgumentParser) -> None:
         "--on", choices=("here", "ray"), default="here", help="ray: on a cluster, or one made here"
     )
     parser.add_argument("--workers", type=count, default=2, metavar="N", help="for --on ray (2)")
-
-
-def _run_cross_validate(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks.forecast import commands
-
-    return commands.cross_validate(arguments, given(arguments, SETTINGS))
-
-
-def _runs(name: str) -> Callable[[argparse.Namespace], int]:
-    """A function that runs a command, and imports it only then."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        from holdfast.tasks.forecast import commands
-
-        return getattr(commands, name)(arguments)
-
-    return run
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
+from holdfast.verbs.jobs import add_again, add_job, runs
 from holdfast.verbs.language_settings import SETTINGS
 from holdfast.verbs.parser import count, number, whole
-from holdfast.verbs.settings import add_settings, given
+from holdfast.verbs.settings import add_settings
 
 TEXT_HELP = "text file (also .gz, .xz), or a folder with train.txt, valid.txt, test.txt"
 
 
 def add_language(verbs: Any) -> None:
     """``holdfast language fit|score|generate|presets``."""
-    parser = verbs.add_parser(
-        "language", help="train a language model on a text, score texts by it, and write more"
-    )
-    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
-    for add in STEPS:
-        add(steps)
+    meaning = "train a language model on a text, score texts by it, and write more"
+    add_job(verbs, "language", meaning, STEPS)
 
 
 def _add_fit(steps: Any) -> None:
@@ -37,11 +33,9 @@ def _add_fit(steps: Any) -> None:
     parser.add_argument("--valid", metavar="TEXT", help="watch this text, not the end of TEXT")
     parser.add_argument("--test", metavar="TEXT", help="score this text when all is done")
     parser.add_argument("--plot", metavar="PNG", help="picture of the losses to write")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted training")
-    again.add_argument("--restart", action="store_true", help="replace an older model or attempt")
+    add_again(parser)
     add_settings(parser, SETTINGS)
-    parser.set_defaults(run=_run_fit)
+    parser.set_defaults(run=runs("language", "fit", SETTINGS))
 
 
 def _add_score(steps: Any) -> None:
@@ -61,7 +55,7 @@ def _add_score(steps: Any) -> None:
         "--statistics", metavar="TEXT", help="text that tells how large its steps should be"
     )
     parser.add_argument("--plot", metavar="PNG", help="picture of what surprises, to write")
-    parser.set_defaults(run=_runs("score"))
+    parser.set_defaults(run=runs("language", "score"))
 
 
 def _add_generate(steps: Any) -> None:
@@ -82,33 +76,16 @@ def _add_generate(steps: Any) -> None:
     parser.add_argument(
         "--samples", type=count, default=1, metavar="N", help="texts, drawn side by side (1)"
     )
-    parser.set_defaults(run=_runs("generate"))
+    parser.set_defaults(run=runs("language", "generate"))
 
 
 def _add_presets(steps: Any) -> None:
     parser = steps.add_parser("presets", help="list the presets")
-    parser.set_defaults(run=_runs("presets"))
+    parser.set_defaults(run=runs("language", "presets"))
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder that fit wrote")
-
-
-def _run_fit(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks.language import commands
-
-    return commands.fit(arguments, given(arguments, SETTINGS))
-
-
-def _runs(name: str) -> Callable[[argparse.Namespace], int]:
-    """A function that runs a command, and imports it only then."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        from holdfast.tasks.language import commands
-
-        return getattr(commands, name)(arguments)
-
-    return run
 
 
 STEPS = (_add_fit, _add_score, _add_generate, _add_presets)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
+from holdfast.verbs.jobs import add_again, add_job, runs
 from holdfast.verbs.parser import count
 from holdfast.verbs.settings import add_settings, given
 from holdfast.verbs.tag_settings import NONE, OPTIONAL, SETTINGS
@@ -15,10 +15,8 @@ FILE_HELP = "file with a token a line and a blank line between sentences (also .
 
 def add_tag(verbs: Any) -> None:
     """``holdfast tag fit|predict|evaluate``."""
-    parser = verbs.add_parser("tag", help="train a tagger of tokens, tag with it, and score it")
-    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
-    for add in STEPS:
-        add(steps)
+    meaning = "train a tagger of tokens, tag with it, and score it"
+    add_job(verbs, "tag", meaning, STEPS)
 
 
 def _add_fit(steps: Any) -> None:
@@ -31,9 +29,7 @@ def _add_fit(steps: Any) -> None:
     parser.add_argument("--out", required=True, metavar="MODEL", help="folder to write")
     parser.add_argument("--valid", metavar="FILE", help="sentences that choose the epoch")
     parser.add_argument("--report", metavar="HTML", help="page to write; needs --valid")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted training")
-    again.add_argument("--restart", action="store_true", help="replace an older model or attempt")
+    add_again(parser)
     add_settings(parser, SETTINGS)
     parser.set_defaults(run=_run_fit)
 
@@ -51,7 +47,7 @@ def _add_predict(steps: Any) -> None:
     parser.add_argument(
         "--confidence", action="store_true", help="a last column with the probability of the tag"
     )
-    parser.set_defaults(run=_runs("predict"))
+    parser.set_defaults(run=runs("tag", "predict"))
 
 
 def _add_evaluate(steps: Any) -> None:
@@ -59,7 +55,7 @@ def _add_evaluate(steps: Any) -> None:
     _add_model_and_file(parser, f"{FILE_HELP}, with its tags")
     parser.add_argument("--plot", metavar="PNG", help="picture of confused tags to write")
     parser.add_argument("--report", metavar="HTML", help="page to write")
-    parser.set_defaults(run=_runs("evaluate"))
+    parser.set_defaults(run=runs("tag", "evaluate"))
 
 
 def _add_model_and_file(parser: argparse.ArgumentParser, meaning: str) -> None:
@@ -75,17 +71,6 @@ def _run_fit(arguments: argparse.Namespace) -> int:
         if settings.get(name) == NONE:
             settings[name] = None
     return commands.fit(arguments, settings)
-
-
-def _runs(name: str) -> Callable[[argparse.Namespace], int]:
-    """A function that runs a command, and imports it only then."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        from holdfast.tasks.tag import commands
-
-        return getattr(commands, name)(arguments)
-
-    return run
 
 
 STEPS = (_add_fit, _add_predict, _add_evaluate)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
+from holdfast.verbs.jobs import add_again, add_job, runs
 from holdfast.verbs.parser import count, number, whole
-from holdfast.verbs.settings import add_settings, given
+from holdfast.verbs.settings import add_settings
 from holdfast.verbs.translate_settings import SETTINGS
 
 TABLE_HELP = "CSV, TSV, Parquet or JSONL file with both columns"
@@ -15,12 +15,8 @@ TABLE_HELP = "CSV, TSV, Parquet or JSONL file with both columns"
 
 def add_translate(verbs: Any) -> None:
     """``holdfast translate fit|predict|evaluate``."""
-    parser = verbs.add_parser(
-        "translate", help="train a translator on pairs of texts, translate with it, and score it"
-    )
-    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
-    for add in (_add_fit, _add_predict, _add_evaluate):
-        add(steps)
+    meaning = "train a translator on pairs of texts, translate with it, and score it"
+    add_job(verbs, "translate", meaning, STEPS)
 
 
 def _add_fit(steps: Any) -> None:
@@ -34,11 +30,9 @@ def _add_fit(steps: Any) -> None:
     _add_pairs(parser, "test-", "to score in the end")
     parser.add_argument("--out", required=True, metavar="MODEL", help="folder to write")
     parser.add_argument("--plot", metavar="PNG", help="picture of the losses to write")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted training")
-    again.add_argument("--restart", action="store_true", help="replace an older model or attempt")
+    add_again(parser)
     add_settings(parser, SETTINGS)
-    parser.set_defaults(run=_run_fit)
+    parser.set_defaults(run=runs("translate", "fit", SETTINGS))
 
 
 def _add_predict(steps: Any) -> None:
@@ -59,7 +53,7 @@ def _add_predict(steps: Any) -> None:
     parser.add_argument("--seed", type=whole, default=0, metavar="N", help="decides what is drawn")
     parser.add_argument("--attention", metavar="PNG", help="picture of the first few to write")
     _add_how(parser)
-    parser.set_defaults(run=_runs("predict"))
+    parser.set_defaults(run=runs("translate", "predict"))
 
 
 def _add_evaluate(steps: Any) -> None:
@@ -68,7 +62,7 @@ def _add_evaluate(steps: Any) -> None:
     _add_pairs(parser, "", "to score")
     parser.add_argument("--out", metavar="FILE", help="file for the translations")
     _add_how(parser)
-    parser.set_defaults(run=_runs("evaluate"))
+    parser.set_defaults(run=runs("translate", "evaluate"))
 
 
 def _add_pairs(parser: argparse.ArgumentParser, part: str, meaning: str) -> None:
@@ -85,18 +79,4 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, or a GPU (default: the model's)")
 
 
-def _run_fit(arguments: argparse.Namespace) -> int:
-    from holdfast.tasks.translate import commands
-
-    return commands.fit(arguments, given(arguments, SETTINGS))
-
-
-def _runs(name: str) -> Callable[[argparse.Namespace], int]:
-    """A function that runs a command, and imports it only then."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        from holdfast.tasks.translate import commands
-
-        return getattr(commands, name)(arguments)
-
-    return run
+STEPS = (_add_fit, _add_predict, _add_evaluate)

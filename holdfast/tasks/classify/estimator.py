@@ -38,7 +38,7 @@ from holdfast.tasks.classify.settings import check_settings, fields
 from holdfast.tasks.classify.stream import Stream
 from holdfast.tasks.classify.tokens import Tokens
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
-from holdfast.tasks.parameters import Estimator
+from holdfast.tasks.parameters import Estimator, tuples
 
 FORMAT = "holdfast.classify"
 
@@ -316,11 +316,11 @@ class SequenceClassifier(Estimator):
             settings = config["settings"]
             if isinstance(settings["class_weight"], list):
                 settings["class_weight"] = dict(settings["class_weight"])
-            model = cls(**_tuples(settings))
+            model = cls(**tuples(settings))
             model.labels_ = Labels(tuple(config["classes"]), config["form"])
             model.classes_ = np.array(model.labels_.classes)
             tokens = Tokens.load(folder, settings) if config["vocabulary"] else None
-            scale = None if config["scale"] is None else Scale(**_tuples(config["scale"]))
+            scale = None if config["scale"] is None else Scale(**tuples(config["scale"]))
             channels = tuple(config["channels"])
             model.encoding_ = Encoding(tokens, scale, channels, model.max_tokens)
             model.calibration_ = Calibration.from_json(config["calibration"])
@@ -378,8 +378,3 @@ class SequenceClassifier(Estimator):
             raise ModelError(
                 "this SequenceClassifier has no model yet; call fit, or SequenceClassifier.load"
             )
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples that were written."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -37,7 +37,7 @@ from holdfast.tasks.forecast.short import only, warn_of_few_rows
 from holdfast.tasks.forecast.stream import Stream
 from holdfast.tasks.forecast.transfer import as_model
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
-from holdfast.tasks.parameters import Estimator, unfitted
+from holdfast.tasks.parameters import Estimator, tuples, unfitted
 from holdfast.tasks.team import Team
 
 FORMAT = "holdfast.forecast"
@@ -362,8 +362,8 @@ class Forecaster(Estimator):
         folder = Path(path)
         config = load_config(folder, FORMAT)
         try:
-            model = cls(**_tuples(config["settings"]))
-            model.recipe_ = Recipe(**_tuples(config["recipe"]))
+            model = cls(**tuples(config["settings"]))
+            model.recipe_ = Recipe(**tuples(config["recipe"]))
             model.frequency_ = Frequency(**config["frequency"])
             model.schema_ = Schema.from_json(config["schema"])
             model.scaling_ = Scaling.from_json(config["scaling"])
@@ -445,8 +445,3 @@ def _same_series(panel: Panel, wanted: tuple[str, ...]) -> Panel:
 
 def _where(series: Series) -> str:
     return f" (series {series.id!r})" if series.id else ""
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples that were written."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

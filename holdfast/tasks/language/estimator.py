@@ -26,7 +26,7 @@ from holdfast.tasks.language.scoring import (
 from holdfast.tasks.language.settings import check_settings, preset
 from holdfast.tasks.language.tokens import VOCABULARY, Words, check_known, load_tokens
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
-from holdfast.tasks.parameters import Estimator
+from holdfast.tasks.parameters import Estimator, tuples
 
 FORMAT = "holdfast.language"
 
@@ -328,7 +328,7 @@ class LanguageModel(Estimator):
         config = load_config(folder, FORMAT)
         try:
             settings = config["settings"]
-            model = cls(**_tuples(settings))
+            model = cls(**tuples(settings))
             check_settings(model.get_params())
             model.data_ = config["data"]
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
@@ -386,8 +386,3 @@ class LanguageModel(Estimator):
         for number in numbers:
             yield self.tokens_.piece(int(number), before)
             before = int(number)
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples that were written."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -16,7 +16,7 @@ from holdfast.data.text import Vocabulary
 from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress
 from holdfast.tasks.model_folder import load_config, load_weights, save_model
-from holdfast.tasks.parameters import Estimator
+from holdfast.tasks.parameters import Estimator, tuples
 from holdfast.tasks.tag.card import model_card
 from holdfast.tasks.tag.decoding import Decoder, Tagged, Wanted
 from holdfast.tasks.tag.encoded import Lexicon
@@ -288,7 +288,7 @@ class Tagger(Estimator):
         folder = Path(path)
         config = load_config(folder, FORMAT)
         try:
-            model = cls(**_tuples(config["settings"]))
+            model = cls(**tuples(config["settings"]))
             labels = Labels.from_json(config["labels"])
             model.word_size_ = int(config["word_size"])
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
@@ -331,8 +331,3 @@ def _load_lexicon(folder: Path, model: Tagger, labels: Labels) -> Lexicon:
         keys=keys,
         kinds=tuple(model.features),
     )
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples that were written."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
