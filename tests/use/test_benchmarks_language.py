@@ -64,7 +64,7 @@ def test_a_contender_is_trained_scored_and_kept(
 
 def test_data_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path))
-    rows = list(language.characters(Amount()))
+    rows = [*language.characters(Amount()), *language.deep(Amount())]
     assert [row.note.partition(":")[0] for row in rows] == ["not run", "not run"]
 
 
