@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from benchmarks.text.registry import EXPERIMENTS, Amount
 from holdfast.tasks import Tagger
 from tests.tasks.tagged import columns
 
-SIZE = {"hidden_size": 8, "word_size": 8, "character_size": 8, "character_units": 8}
+SIZE: dict[str, Any] = {"hidden_size": 8, "word_size": 8, "character_size": 8, "character_units": 8}
 
 
 def race() -> tagging.Race:

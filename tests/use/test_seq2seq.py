@@ -449,8 +449,9 @@ def test_variational_masks_are_the_same_at_all_steps(
         memory = None
         if decoder.attention is not None:
             memory = decoder.attention.remember(torch.randn(2, 1, H, dtype=torch.float64))
+            weight: Any = decoder.layer.weight_ih_l0
             with torch.no_grad():
-                decoder.layer.weight_ih_l0[:, E:] = 0.0
+                weight[:, E:] = 0.0
         logits = decoder(ids, decoder.start(2, None, memory)).logits.detach()
         same = torch.allclose(logits, logits[:, :1].expand_as(logits))
         assert same is variational
