@@ -83,7 +83,7 @@ class Triggered(Average):
     It begins after the first epoch whose loss is above the least of all but the last `patience`
     before it. Source: Merity, Keskar & Socher 2018, algorithm 1.
 
-    >>> Triggered.trigger([5.0, 4.0, 3.0, 3.1, 3.2], patience=2), Triggered.trigger([3.0, 2.0], 2)
+    >>> Triggered.trigger([3.0, 2.0, 2.5, 2.4, 2.3], patience=2), Triggered.trigger([3.0, 2.0], 2)
     (5, None)
     """
 
