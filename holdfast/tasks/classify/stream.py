@@ -105,7 +105,7 @@ class Stream:
                 '"characters"'
             )
         self.model = model
-        self.nets: list[ClassifierNet] = list(model.nets_)  # type: ignore[arg-type]
+        self.nets: list[ClassifierNet] = list(model.nets_)  # type: ignore[arg-type] (a ModuleList of these)
         self.texts = [Reader(net.text) for net in self.nets if net.text is not None]
         self.numbers = [Reader(net.numbers) for net in self.nets if net.numbers is not None]
         self.read = 0
