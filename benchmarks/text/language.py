@@ -79,12 +79,13 @@ class Contender:
         return model, minutes
 
 
+_NARROW = {"precision": "bfloat16"}
 CHARACTERS = (
-    Contender("char-medium", "char-medium", note="1 x 512 units"),
-    Contender("char-large", "char-large", note="2 x 512 units"),
+    Contender("char-medium", "char-medium", _NARROW, "1 x 512 units"),
+    Contender("char-large", "char-large", _NARROW, "2 x 512 units"),
 )
 
-_WORDS: dict[str, Any] = {"ends": "paragraphs", "max_epochs": 12}
+_WORDS: dict[str, Any] = {"ends": "paragraphs", "max_epochs": 12, **_NARROW}
 _RECIPE: dict[str, Any] = {
     **_WORDS,
     "dropout_embedding": 0.1,

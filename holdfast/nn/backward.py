@@ -13,7 +13,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from holdfast.compiler.emit import llvm_pairs
 from holdfast.compiler.emit.llvm_backward import gates_stride
+from holdfast.compiler.emit.llvm_pairs import PAIRS
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.compiler.graph import Node
 from holdfast.compiler.plan import Plan
@@ -21,7 +23,7 @@ from holdfast.nn import passes
 from holdfast.nn.chunks import Chunk
 from holdfast.nn.layout import Layout
 from holdfast.nn.memory import borrow
-from holdfast.nn.packing import bias_count, pack_backward, summed
+from holdfast.nn.packing import bias_count, pack_backward, runs, summed
 from holdfast.nn.passes import Buffers, Call
 from holdfast.nn.products import gradient_product
 from holdfast.nn.recompute import Training, chunks_of
@@ -146,6 +148,10 @@ class _Backward:
         if not sweeps.single:
             buffers["kept"] = x.new_empty(batch, kept_width(sweeps, chosen.tile))
             buffers["d_operand"] = x.new_empty(batch, padded)
+        if sizes.narrow == PAIRS:
+            depths = [(end - start) * sizes.hidden for start, end, _ in runs(cell, "h")]
+            width = sum(llvm_pairs.padded(depth, chosen.tile.lanes) for depth in depths)
+            buffers[llvm_pairs.SLOT] = x.new_empty(count * batch, width)
         buffers |= {"d_h": self.d_h, "d_bias": self.d_bias, "d_units": self.d_units}
         names = (f"d_state {name}" for name in cell.states)
         return buffers | dict(zip(names, self.d_states, strict=True))
@@ -166,6 +172,8 @@ class _Backward:
             sums = len(call.cell.accumulators) * self.chosen.sizes.hidden
             d_gates = self.gates[offset : offset + chunk.rows, :sums]
             given, projected = self._kernel(rows, d_gates)
+            if self.chosen.sizes.narrow == PAIRS:
+                d_gates = d_gates.bfloat16()
             self._products(rows, d_gates, projected, found, add=n + 1 < len(self.chunks))
             if flat is not None:
                 self._input_gradient(chunk, d_gates, given, flat)
@@ -279,7 +287,7 @@ class _Backward:
         weight = self.call.parameters.get("weight_ih")
         straight = chunk.index is None and not given
         width = 0 if weight is None else weight.shape[1]
-        through = target[chunk.live] if straight else d_gates.new_empty(chunk.rows, width)
+        through = target[chunk.live] if straight else target.new_empty(chunk.rows, width)
         if weight is not None:
             self._matrices(d_gates).input_gradient(weight, through)
         if straight:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from holdfast.compiler.emit.llvm_pairs import PAIRS
 from holdfast.nn import checks
 from holdfast.nn.sizes import each
 
@@ -38,3 +39,9 @@ def admit(
     shapes = layer._sizes.states(len(layer.cell.states), batch)
     checks.check_states(initial, shapes, x, casts=casts)
     return x, each(initial, lambda state: state.to(x.dtype)), casts
+
+
+def narrow(x: Tensor) -> str:
+    """How weights are stored for products under autocast, as `passes.Call.narrow`."""
+    kind = x.device.type
+    return PAIRS if kind == "cpu" and torch.get_autocast_dtype(kind) is torch.bfloat16 else ""

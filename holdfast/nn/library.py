@@ -65,17 +65,18 @@ def _call(
     reverse: bool,
     cell: str,
     layout: Layout | None = None,
+    narrow: str = "",
 ) -> passes.Call:
     """The arguments that all operators begin with, as the passes take them.
 
     Arguments:
-        layout: that of an earlier pass over the same rows.
+        layout: that of an earlier pass over the same rows. narrow: as `passes.Call.narrow`.
     """
     found = _cell(cell)
     layout = layout or lay_out(x, h.shape[0], lengths, batch_sizes, resets, reverse=reverse)
     noise = None if seeds is None or table is None else Noise(seeds, table, first_steps)
     named = _named(found, bias, parameters)
-    return passes.Call(found, x, h, states, named, layout, starts, noise)
+    return passes.Call(found, x, h, states, named, layout, starts, noise, narrow)
 
 
 def _named(cell: Cell, bias: bool, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -103,9 +104,9 @@ def _train(*arguments: Any) -> list[Tensor]:
 
 
 @untraced
-def _train_laid_out(*arguments: Any) -> tuple[Layout, list[Tensor]]:
+def _train_laid_out(*arguments: Any, narrow: str) -> tuple[Layout, list[Tensor]]:
     """`_train`, and the layout for the backward pass."""
-    call = _call(*arguments)
+    call = _call(*arguments, narrow=narrow)
     return call.layout, passes.train(call, blank=False)
 
 
@@ -115,18 +116,20 @@ def _train_again(*arguments: Any) -> list[Tensor]:
 
 
 @untraced
-def _train_again_laid_out(*arguments: Any) -> tuple[Layout, list[Tensor]]:
+def _train_again_laid_out(*arguments: Any, narrow: str) -> tuple[Layout, list[Tensor]]:
     """`_train_again`, and the layout for the backward pass."""
-    call = _call(*arguments[:_COUNT])
+    call = _call(*arguments[:_COUNT], narrow=narrow)
     return call.layout, recompute.train(call, sequences=arguments[_COUNT], blank=False)
 
 
 @untraced
-def _backward(*arguments: Any, layout: Layout | None = None) -> list[Tensor]:
+def _backward(
+    *arguments: Any, layout: Layout | None = None, narrow: str = ""
+) -> list[Tensor]:
     out, sequences, saved, d_out, arriving, need_x, need_h, *options = arguments[_COUNT:]
     # The dispatcher leaves out what is as the schema has it.
     needs, keeps = (*options, *(None, "saved")[len(options) :])
-    call = _call(*arguments[:_COUNT], layout=layout)
+    call = _call(*arguments[:_COUNT], layout=layout, narrow=narrow)
     names = [name for n, name in enumerate(call.parameters) if needs is None or needs[n]]
     finals = keeps == "starts"
     kept = backward.Kept(
@@ -348,22 +351,29 @@ class Train(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, sizes: tuple[int, int, int], tail: tuple[Any, ...], keeps: str, *tensors: Tensor
+        ctx: Any,
+        sizes: tuple[int, int, int],
+        tail: tuple[Any, ...],
+        keeps: str,
+        narrow: str,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         x, h, *rest = tensors
         inputs = (x, h, *_split(rest, sizes)[:-1], *tail)
         if keeps == "saved":
-            ctx.layout, output = _train_laid_out(*inputs)
+            ctx.layout, output = _train_laid_out(*inputs, narrow=narrow)
         else:
-            ctx.layout, output = _train_again_laid_out(*inputs, keeps == "sequences")
+            again = keeps == "sequences"
+            ctx.layout, output = _train_again_laid_out(*inputs, again, narrow=narrow)
+        ctx.narrow = narrow
         _keep(ctx, inputs, output, keeps)
         ctx.mark_non_differentiable(output[-1])
         return tuple(output)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
-        x, h, *others = ctx.needs_input_grad[3:]
+        x, h, *others = ctx.needs_input_grad[4:]
         needs = (x, h, *_split(others, ctx.sizes)[2])
-        backward = partial(_backward, layout=ctx.layout)
+        backward = partial(_backward, layout=ctx.layout, narrow=ctx.narrow)
         d_x, d_h, *groups = _gradients(ctx, grad_outputs, needs, backward)
-        return (None, None, None, d_x, d_h, *(value for group in groups for value in group))
+        return (None, None, None, None, d_x, d_h, *(value for group in groups for value in group))

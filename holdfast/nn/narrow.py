@@ -9,6 +9,7 @@ from torch import Tensor
 
 from holdfast.compiler.emit.llvm_dots import DOTS
 from holdfast.compiler.emit.llvm_forward import MATRICES
+from holdfast.compiler.emit.llvm_pairs import PAIRS
 from holdfast.compiler.emit.llvm_products import IN_A_LANE, SCALED, SHIFTS, STEP
 
 _LARGEST = 127.0
@@ -44,7 +45,9 @@ def narrowed(packed: dict[str, Tensor], narrow: str) -> dict[str, Tensor]:
         scales = weights
         if weights.dim() == 4:
             parts = _in_parts(weights, IN_A_LANE[narrow])
-            if narrow not in SCALED:
+            if narrow == PAIRS:
+                weights = paired(weights)
+            elif narrow not in SCALED:
                 weights = _bfloat16(parts)
             else:
                 scales = weights.abs().amax(1) / _LARGEST
@@ -59,6 +62,18 @@ def narrowed(packed: dict[str, Tensor], narrow: str) -> dict[str, Tensor]:
         if narrow in SCALED:
             found[f"scales_{name[-1]}"] = scales
     return found
+
+
+def paired(weights: Tensor) -> Tensor:
+    """`[blocks, K, ...]` as lanes `[blocks, ceil(K / 2), ...]` of two bfloat16 each.
+
+    >>> word = paired(torch.tensor([[[1.0], [2.0], [3.0]]])).view(torch.int16)
+    >>> word.view(torch.bfloat16).tolist()
+    [[[1.0, 2.0], [3.0, 0.0]]]
+    """
+    parts = weights if weights.shape[1] % 2 == 0 else _in_parts(weights, 2).flatten(1, 2)
+    first, second = parts.bfloat16().unflatten(1, (-1, 2)).view(torch.int16).unbind(2)
+    return (second.to(torch.int32) << 16) | (first.to(torch.int32) & _LOWER)
 
 
 def _in_parts(weights: Tensor, held: int) -> Tensor:

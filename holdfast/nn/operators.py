@@ -80,10 +80,13 @@ def run(
     noise: Noise | None = None,
     resets: Resets | None = None,
     recompute: str = "none",
+    narrow: str = "",
 ) -> Result:
     """One layer, one direction, over a sequence; arguments and result as `eager.run`.
 
-    `recompute` is the option of that name; it changes what the compiled target keeps.
+    `recompute` is the option of that name; it changes what the compiled target keeps. `narrow` is
+    how W and R may be stored for a pass that gradients flow back through, as in `passes.Call`; the
+    other targets know nothing of it.
 
     >>> import torch
     >>> from holdfast.cells import rnn
@@ -110,7 +113,8 @@ def run(
         return scan.run(cell, x, parameters, h, states, **found)
     if backend != "llvm":
         return eager.run(cell, x, parameters, h, states, **options)
-    return _run_compiled(cell, x, parameters, h, states, **options, recompute=recompute)
+    options |= {"recompute": recompute, "narrow": narrow}
+    return _run_compiled(cell, x, parameters, h, states, **options)
 
 
 def run_backwards(
@@ -126,6 +130,7 @@ def run_backwards(
     noise: Noise | None = None,
     resets: Resets | None = None,
     recompute: str = "none",
+    narrow: str = "",
 ) -> Result:
     """`run` from the last step of each row to its first; results lie where the steps do.
 
@@ -143,7 +148,7 @@ def run_backwards(
     options |= {"sequences": sequences, "noise": noise, "resets": resets}
     watched = not torch.compiler.is_compiling() and _instead.get() is not None
     if backend == "llvm" and not watched:
-        options["recompute"] = recompute
+        options |= {"recompute": recompute, "narrow": narrow}
         return _run_compiled(cell, x, parameters, h, states, **options, reverse=True)
     result = run(backend, cell, rows.reverse(x), parameters, h, states, **options)
     kept = result.sequences
@@ -165,6 +170,7 @@ def _run_compiled(
     noise: Noise | None,
     resets: Resets | None,
     recompute: str,
+    narrow: str,
     reverse: bool = False,
 ) -> Result:
     bias = any(name in parameters for name in ("bias_ih", "bias_hh"))
@@ -186,7 +192,8 @@ def _run_compiled(
     if recompute != "none" and _again(recompute, cell, x, (h, *states), "weight_hr" in parameters):
         keeps = "sequences" if sequences else "starts"
     if plain:
-        out, *kept = library.Train.apply(tuple(map(len, groups)), tail, keeps, *every)
+        sizes = tuple(map(len, groups))
+        out, *kept = library.Train.apply(sizes, tail, keeps, narrow, *every)
     elif keeps == "saved":
         out, *kept = torch.ops.holdfast.train(x, h, *map(list, groups), *tail)
     else:

@@ -13,7 +13,8 @@ from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit.llvm import output_tile
 from holdfast.compiler.emit.llvm_forward import inner_tile
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
-from holdfast.nn.narrow import narrowed
+from holdfast.compiler.emit.llvm_pairs import PAIRS
+from holdfast.nn.narrow import narrowed, paired
 
 _ANYTHING = torch.zeros(1, device="cpu")
 """Where kernels would find what a cell does not have."""
@@ -123,6 +124,8 @@ def pack_backward(
             packed["weights_h"] = pack.rows(outer, tile)
     if sizes.projection:
         packed["weights_r"] = pack.rows(parameters["weight_hr"], cut)
+    if sizes.narrow == PAIRS:
+        packed["weights_h"] = paired(packed["weights_h"])
     return packed
 
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from holdfast.compiler import threads
 from holdfast.compiler.build import Kernel, kernel, planned
 from holdfast.compiler.cell import Cell
+from holdfast.compiler.emit import llvm_pairs
 from holdfast.compiler.emit.llvm_ahead import AHEAD
 from holdfast.compiler.emit.llvm_dots import DOTS, padded
 from holdfast.compiler.emit.llvm_forward import STORING, STRIDE
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
+from holdfast.compiler.emit.llvm_pairs import PAIRS
 from holdfast.compiler.emit.llvm_sweeps import kept_width
 from holdfast.compiler.emit.llvm_team import COUNTER
 from holdfast.compiler.emit.target import host
@@ -25,7 +27,7 @@ from holdfast.nn.drawing import draw
 from holdfast.nn.kept import keep
 from holdfast.nn.layout import Layout
 from holdfast.nn.memory import in_huge_pages
-from holdfast.nn.packing import dense, pack_forward, shapes
+from holdfast.nn.packing import dense, pack_forward, runs, shapes
 
 _FEW = 2
 """Rows up to which weights are waited for."""
@@ -53,7 +55,7 @@ class Call:
     """What rows that begin anew within the sequence begin with, `[H]` for h and each state."""
     noise: Noise | None = None
     narrow: str = ""
-    """How W and R are stored: one of `llvm_products.BITS`, or as the input."""
+    """How W and R are stored: one of `llvm_products.IN_A_LANE`, or as the input."""
 
     def sorted(self) -> list[Tensor]:
         """The first h and the first states in the kernel's order."""
@@ -148,8 +150,21 @@ def _sizes(call: Call) -> Sizes:
 
 def _stored(call: Call, heads: int) -> str:
     """How narrow weights are stored on this processor."""
+    if call.narrow == PAIRS:
+        return PAIRS if heads == 1 and pairs_wanted(call) else ""
     dots = call.narrow == "int8" and heads == 1 and "weight_hh" in call.parameters
     return DOTS if dots and host().dots else call.narrow
+
+
+def pairs_wanted(call: Call) -> bool:
+    """Whether products of bfloat16 are possible here, and faster.
+
+    With few rows a step waits for its weights. No pair may belong to two gates that are not
+    neighbors.
+    """
+    count, width = len(runs(call.cell, "h")), call.cell.measure(call.parameters)[1]
+    apart = count == 1 or (count > 1 and width % 2 == 0)
+    return host().pairs and call.x.dtype is torch.float32 and call.layout.batch > _FEW and apart
 
 
 def _check(call: Call, sizes: Sizes) -> None:
@@ -338,6 +353,10 @@ def working_memory(chosen: Chosen, batch: int, count: int) -> dict[str, int]:
         # Two bytes for each h, where numbers have four.
         found["levels"] = count * batch * padded(sizes.depth, chosen.tile.lanes) // 2
         found["level_steps"] = count * batch
+    if sizes.narrow == PAIRS:
+        lanes = chosen.tile.lanes
+        row = llvm_pairs.padded(sizes.input, lanes) + llvm_pairs.padded(sizes.depth, lanes)
+        found[llvm_pairs.SLOT] = count * batch * row
     return found
 
 

@@ -1,5 +1,7 @@
 """The products after the loop: by compiled code, what it cannot read by PyTorch's.
 
+Where `left` is of bfloat16, so is the product: PyTorch's, which sums in float32.
+
 Which of them multiplies, and in which order of operands, depends on sizes alone, so that the same
 call gives the same bits.
 """
@@ -28,6 +30,9 @@ def gradient_product(left: Tensor, right: Tensor, result: Tensor, *, add: bool) 
         left: `[N, G]`. right: `[N, K]`. result: `[G, K]`.
     """
     rows, width = right.shape
+    if left.dtype is torch.bfloat16:
+        _put(torch.mm(left.t(), right.bfloat16()), result, add=add)
+        return
     if not _compiled(left, right, result):
         if add:
             result.addmm_(left.t(), right)
@@ -49,12 +54,18 @@ def rows_product(left: Tensor, right: Tensor, result: Tensor, *, add: bool) -> N
     Arguments:
         left: `[N, G]`. right: `[G, K]`. result: `[N, K]`.
     """
-    if right.shape[1] > 1 and _compiled(left, right, result):
+    if left.dtype is torch.bfloat16:
+        _put(torch.mm(left, right.bfloat16()), result, add=add)
+    elif right.shape[1] > 1 and _compiled(left, right, result):
         multiply("rows", left, right, result, add=add)
     elif add:
         result.addmm_(left, right)
     else:
         torch.mm(left, right, out=result)
+
+
+def _put(found: Tensor, result: Tensor, *, add: bool) -> None:
+    result.add_(found) if add else result.copy_(found)
 
 
 def multiply(order: str, left: Tensor, right: Tensor, result: Tensor, *, add: bool) -> None:

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from holdfast.compiler.emit.target import host
 from holdfast.nn.kept import keep
 from holdfast.nn.products import gradient_product, rows_product
 
@@ -50,14 +51,18 @@ def readout_loss(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Te
 
     As `torch.nn.functional.cross_entropy` of `readout`, but where that is compiled, gradients are
     computed together with the loss, some rows at a time: the logits of all rows are never held, and
-    no pass over them is made for their gradient. There are no second derivatives.
+    no pass over them is made for their gradient. There are no second derivatives. Under autocast to
+    bfloat16 the products are of bfloat16, where a processor has them, and all else is of float32.
 
     Arguments:
         x: `[N, R]`. weight: `[V, R]`. bias: `[V]`. targets: `[N]` of int64, below V.
     """
-    if x.shape[0] < _MANY or not _plain(x, weight, bias):
+    casts = torch.is_autocast_enabled("cpu")
+    narrow = casts and weight.dtype is torch.float32 and is_narrow()
+    usual = casts and not narrow
+    if x.shape[0] < _MANY or usual or not _plain(x, weight, bias, casts=narrow):
         return functional.cross_entropy(readout(x, weight, bias), targets)
-    found: Tensor = _Loss.apply(x, weight, bias, targets)  # pyright: ignore[reportAssignmentType] (apply is untyped)
+    found: Tensor = _Loss.apply(x, weight, bias, targets, narrow)  # pyright: ignore[reportAssignmentType] (apply is untyped)
     return found
 
 
@@ -78,8 +83,17 @@ def turned(weight: Tensor) -> Tensor | None:
     return keep("readout", [weight], lambda: {"turned": weight.detach().t().contiguous()})["turned"]
 
 
-def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether nothing but autograd looks at the product, and all of it is memory of the CPU."""
+def is_narrow() -> bool:
+    """Whether products under autocast are compiled ones of bfloat16."""
+    return torch.get_autocast_dtype("cpu") is torch.bfloat16 and host().pairs
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, *, casts: bool = False) -> bool:
+    """Whether nothing but autograd looks at the product, and all of it is memory of the CPU.
+
+    Arguments:
+        casts: whether autocast may be on.
+    """
     c = torch._C
     watched = (
         torch.compiler.is_compiling()
@@ -87,7 +101,7 @@ def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         or c._len_torch_function_stack() != 0
         or c._are_functorch_transforms_active()
         or c._get_tracing_state() is not None
-        or torch.is_autocast_enabled("cpu")
+        or (not casts and torch.is_autocast_enabled("cpu"))
         or forward_ad._current_level >= 0
     )
     return not watched and all(
@@ -137,16 +151,21 @@ class _Loss(torch.autograd.Function):
     """The mean loss of rows `[N, R]`, and its gradients with it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, narrow: bool
+    ) -> Tensor:
         rows, words = x.shape[0], weight.shape[0]
         x, weight = x.contiguous(), weight.contiguous()
-        turned, needed = weight.t().contiguous(), any(ctx.needs_input_grad)
+        needed = any(ctx.needs_input_grad)
+        format = torch.bfloat16 if narrow else x.dtype
+        factor, matrix = x.to(format), weight.to(format)
+        turned = matrix.t() if narrow else matrix.t().contiguous()
         size = min(rows, max(_MANY, _NUMBERS // words))
         logits, log_probs = (x.new_empty(size, words) for _ in range(2))
         of_x = torch.empty_like(x)
         of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         total = x.new_zeros((), dtype=torch.float64)
-        parts = zip(x.split(size), of_x.split(size), targets.split(size), strict=True)
+        parts = zip(factor.split(size), of_x.split(size), targets.split(size), strict=True)
         for part, gradient, wanted in parts:
             count = len(part)
             some, said, at = logits[:count], log_probs[:count], wanted.unsqueeze(1)
@@ -158,9 +177,10 @@ class _Loss(torch.autograd.Function):
                 continue
             torch.exp(said, out=some)
             some.scatter_add_(1, at, some.new_full((count, 1), -1.0))
-            rows_product(some, weight, gradient, add=False)
-            gradient_product(some, part, of_weight, add=True)
             of_bias += some.sum(0)
+            some = some.to(format)
+            rows_product(some, matrix, gradient, add=False)
+            gradient_product(some, part, of_weight, add=True)
         ctx.rows = rows
         ctx.save_for_backward(of_x, of_weight, of_bias)
         return (total / rows).to(x.dtype)
@@ -172,4 +192,4 @@ class _Loss(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         share = grads[0] / ctx.rows
         pairs = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
-        return (*(value * share if needed else None for value, needed in pairs), None)
+        return (*(value * share if needed else None for value, needed in pairs), None, None)

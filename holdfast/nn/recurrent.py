@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class Pass:
 
     resets: `[T, B]`, or None. tbptt: steps between cuts of the gradient; 0 for none. sequences:
     every cell state of the last layer is wanted. casts: autocast is on. extra: what every layer is
-    given unit by unit, `[T, B, 1 or H]`.
+    given unit by unit, `[T, B, 1 or H]`. narrow: as `operators.run`.
     """
 
     rows: Rows
@@ -46,6 +46,7 @@ class Pass:
     sequences: bool
     casts: bool
     extra: Mapping[str, Tensor]
+    narrow: str = ""
 
 
 class Recurrent(nn.Module):
@@ -342,6 +343,7 @@ class Recurrent(nn.Module):
         """Every layer in the dtype of the weights, which autocast leaves alone."""
         if not call.casts:
             return self._run_layers(x, initial, call)
+        call = replace(call, narrow=entry.narrow(x))
         with torch.autocast(x.device.type, enabled=False):
             return self._run_layers(x, initial, call)
 
@@ -419,6 +421,7 @@ class Recurrent(nn.Module):
             "noise": draws and draws.noise(index),
             "resets": resets,
             "recompute": self.options.recompute,
+            "narrow": call.narrow,
         }
         return operators.Direction(backend, cell, x, parameters, h, tuple(states), options)
 

@@ -51,6 +51,7 @@ def run_truncated(
     noise: Noise | None,
     resets: Resets | None,
     recompute: str,
+    narrow: str = "",
 ) -> Result:
     """`operators.run` whose result is the same and whose gradient ends every `steps` steps."""
     counts = None if batch_sizes is None else batch_sizes.split(steps)
@@ -74,6 +75,7 @@ def run_truncated(
             noise=_later(noise, start, alive),
             resets=resets and replace(resets, at=resets.at[start : start + steps]),
             recompute=recompute,
+            narrow=narrow,
         )
         results.append(result)
         h, states = _carry(result, h, states, alive)

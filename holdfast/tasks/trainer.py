@@ -26,6 +26,7 @@ from holdfast.tasks.team import Team
 DIVERGED = 1e6
 SCHEDULES = ("constant", "cosine", "linear", "plateau", "decay")
 OPTIMIZERS = ("adam", "sgd")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Plan:
     ``"plateau"``, divided by `decay` after every epoch whose held-out loss is not the best;
     ``"decay"``, divided by `decay` after every epoch beyond the first `decay_after`. `averaging` is
     the decay of the running average of the weights, 0 for none, or ``"triggered"`` for the mean
-    since the held-out loss stopped falling for `trigger` epochs (NT-ASGD).
+    since the held-out loss stopped falling for `trigger` epochs (NT-ASGD). With `precision`
+    ``"bfloat16"`` a step multiplies matrices of bfloat16, as autocast has it; weights, sums and what
+    is measured stay what they are.
     """
 
     learning_rate: float
@@ -56,6 +59,7 @@ class Plan:
     averaged_by: str = "steps"
     trigger: int = 5
     device: str = "cpu"
+    precision: str = "float32"
 
     def rate(self, epoch: float, losses: list[float] | None = None) -> float:
         """The learning rate at a (broken) number of epochs done, after these held-out losses."""
@@ -163,7 +167,7 @@ class Trainer:
         self.average.begin(losses, self.progress.steps)
         total, count = 0.0, 0
         steps = max(1, self.work.steps(epoch))
-        for loss in self.work.losses(epoch):
+        for loss in self._losses(epoch):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.work.pace * self.plan.rate(epoch + count / steps, losses)
             self.optimizer.zero_grad()
@@ -181,6 +185,17 @@ class Trainer:
         self.average.follow()
         self.progress.steps += count
         return total / max(1, count)
+
+    def _losses(self, epoch: int) -> Iterator[Tensor | None]:
+        """The loss of each step, computed as precisely as is planned."""
+        kind, narrow = torch.device(self.plan.device).type, self.plan.precision == "bfloat16"
+        losses, end = iter(self.work.losses(epoch)), object()
+        while True:
+            with torch.autocast(kind, torch.bfloat16, enabled=narrow):
+                loss = next(losses, end)
+            if loss is end:
+                return
+            yield loss  # type: ignore[misc] (it is not the end)
 
     def _validate(self) -> dict[str, float]:
         self.net.eval()

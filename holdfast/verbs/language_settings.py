@@ -76,4 +76,5 @@ SETTINGS = (
     Setting(TRAIN, "patience", 10, count, "N", "epochs without progress before training stops"),
     Setting(TRAIN, "seed", 0, whole, "N", "decides every random number"),
     Setting(TRAIN, "device", "cpu", str, "NAME", "cpu, or a GPU when asked for"),
+    Setting(TRAIN, "precision", "float32", str, "KIND", "of products: float32 or bfloat16"),
 )

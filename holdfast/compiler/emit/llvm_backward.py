@@ -22,6 +22,7 @@ from holdfast.compiler.emit.llvm_forward import (
     size_kinds,
 )
 from holdfast.compiler.emit.llvm_loops import (
+    I32,
     I64,
     Emitter,
     Sizes,
@@ -34,7 +35,9 @@ from holdfast.compiler.emit.llvm_loops import (
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import emit_mask, noise_kinds
-from holdfast.compiler.emit.llvm_products import product
+from holdfast.compiler.emit.llvm_pairs import PAIRS, Pairs, words
+from holdfast.compiler.emit.llvm_pairs import SLOT as ROUNDED
+from holdfast.compiler.emit.llvm_products import element, product
 from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, emit_pass
 from holdfast.compiler.emit.llvm_team import meet, share
 from holdfast.compiler.graph import Node
@@ -59,6 +62,8 @@ def backward_slots(plan: Plan, sizes: Sizes) -> list[str]:
         names += ["kept", "d_operand"]
     if sizes.projection:
         names += ["weights_r", "d_projected"]
+    if sizes.narrow == PAIRS:
+        names.append(ROUNDED)
     return [*names, *SIZES, "following", *gradient_strides(plan)]
 
 
@@ -91,6 +96,8 @@ class BackwardEmitter:
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
         kinds |= size_kinds() | dict.fromkeys(["following", *gradient_strides(plan)], I64)
         kinds |= noise_kinds(scalar) if plan.masks else {}
+        kinds["weights_h"] = element(sizes.narrow, scalar).as_pointer()
+        kinds |= {ROUNDED: I32.as_pointer()} if sizes.narrow == PAIRS else {}
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
         self.e = Emitter(module, self.function, list(self.kinds), form, sizes.hidden, tile.lanes)
@@ -98,6 +105,9 @@ class BackwardEmitter:
         self.biased = biased(plan)
         sums = plan.accumulators
         self.members = [n for n, acc in enumerate(sums) if acc.h and not acc.inner]
+        self.pairs = None
+        if sizes.narrow == PAIRS:
+            self.pairs = Pairs(self.e, [n * sizes.hidden for _, n in _runs(self.members)])
         parts = (self._load, self._give, self._totals)
         self.sweeps = Sweeps(self.e, tile, plan.backward_sweeps, *parts)
         self.saved = {node: n for n, node in enumerate(plan.saved)}
@@ -127,6 +137,8 @@ class BackwardEmitter:
             before = b.select(self.places["first"], now, before)
             self.places |= {"before": before, "t": t}
             limit, later = mine.limit(alive), mine.limit(alive_after)
+            if self.pairs:
+                self._round(later)
             if self.sizes.projection:
                 self._unproject(limit, later)
             with (
@@ -139,6 +151,17 @@ class BackwardEmitter:
             meet(e, time.index)
             time.carry(now, alive)
         b.ret_void()
+
+    def _round(self, later: Value) -> None:
+        """The gradients of the gates of the step after this one, as R multiplies them."""
+        e = self.e
+        assert self.pairs is not None
+        with e.loop(number(0), later, number(1), name="d") as turn:
+            row = self.share.row(turn.index)
+            start = e.times(e.builder.add(self.places["after"], row), self.stride)
+            for part, (first, _) in enumerate(_runs(self.members)):
+                column = self.members[first] * self.hidden_size
+                self.pairs.prepare(row, part, e.at(e["d_gates"], start, column))
 
     def _sweep(self, limit: Value) -> None:
         schedule, mine = self.plan.backward_sweeps, self.share
@@ -238,6 +261,13 @@ class BackwardEmitter:
         e, b = self.e, self.e.builder
         columns = list(range(cut.vectors))
         depth = self.hidden_size // self.sizes.heads
+        if self.pairs:
+            distance = words(len(self.members) * depth) * cut.units
+            packed = e.at(e["weights_h"], e.times(block, distance))
+            for part, (first, _) in enumerate(_runs(self.members)):
+                weights = e.at(packed, words(first * depth) * cut.units)
+                sums = self.pairs.product(sums, weights, here, part, columns)
+            return sums
         packed = e.at(e["weights_h"], e.times(block, len(self.members) * depth * cut.units))
         head = head_column(e, self.sizes, cut, block)
         runs = _runs(self.members) if self.sizes.heads == 1 else _singles(self.members)

@@ -20,6 +20,7 @@ from holdfast.compiler.emit import llvm_dots
 from holdfast.compiler.emit.llvm_ahead import AHEAD, Ahead, bias_sums, input_row
 from holdfast.compiler.emit.llvm_dots import DOTS, Dots
 from holdfast.compiler.emit.llvm_loops import (
+    I32,
     I64,
     Emitter,
     Loop,
@@ -33,6 +34,8 @@ from holdfast.compiler.emit.llvm_loops import (
 )
 from holdfast.compiler.emit.llvm_math import Format, Value
 from holdfast.compiler.emit.llvm_noise import SLOTS, emit_mask, noise_kinds
+from holdfast.compiler.emit.llvm_pairs import PAIRS, Pairs, words
+from holdfast.compiler.emit.llvm_pairs import SLOT as ROUNDED
 from holdfast.compiler.emit.llvm_products import SCALED, element, multiply, product
 from holdfast.compiler.emit.llvm_sweeps import Factor, Place, Sweeps, chunks, emit_pass
 from holdfast.compiler.emit.llvm_team import meet, share
@@ -81,6 +84,8 @@ def forward_slots(plan: Plan, mode: str, sizes: Sizes) -> list[str]:
         names += ["scales_x", "scales_h"]
     if sizes.narrow == DOTS:
         names += llvm_dots.SLOTS
+    if sizes.narrow == PAIRS:
+        names.append(ROUNDED)
     if mode in STORING:
         names += [f"sequence {name}" for name in plan.states]
     if mode == "train":
@@ -129,6 +134,7 @@ class ForwardEmitter:
         kinds: dict[str, ir.Type] = {name: scalar.as_pointer() for name in names}
         kinds |= dict.fromkeys(MATRICES, element(sizes.narrow, scalar).as_pointer())
         kinds |= llvm_dots.kinds() if sizes.narrow == DOTS else {}
+        kinds |= {ROUNDED: I32.as_pointer()} if sizes.narrow == PAIRS else {}
         kinds |= size_kinds() | {STRIDE: I64} | (noise_kinds(scalar) if plan.masks else {})
         self.kinds = kinds | {"thread": I64, "threads": I64}
         self.function = declare_body(module, self.kinds)
@@ -137,6 +143,7 @@ class ForwardEmitter:
         self.from_x = [n for n, acc in enumerate(plan.accumulators) if acc.x]
         self.from_h = [n for n, acc in enumerate(plan.accumulators) if acc.h and not acc.inner]
         self.dots = Dots(self.e, sizes) if sizes.narrow == DOTS else None
+        self.pairs = Pairs(self.e, (sizes.input, sizes.depth)) if sizes.narrow == PAIRS else None
         self.ahead = Ahead(self.e, sizes, many, self.sums, self.from_x)
         self.saved = {node: n for n, node in enumerate(plan.saved)}
         self.leaves = {acc.leaf: n for n, acc in enumerate(plan.accumulators)}
@@ -204,10 +211,9 @@ class ForwardEmitter:
         """One time step."""
         e, mine = self.e, self.share
         limit = mine.limit(alive)
-        if self.dots:
+        if self.dots or self.pairs:
             with e.loop(number(0), limit, number(1), name="d") as turn:
-                row = mine.row(turn.index)
-                self.dots.prepare(row, *self._recurrent_rows([row], number(0)))
+                self._prepare(mine.row(turn.index))
         with (
             e.loop(mine.first_block, mine.last_block, number(1), name="j") as block,
             chunks(e, limit, self.span, self.tile.rows) as (row, end),
@@ -220,6 +226,16 @@ class ForwardEmitter:
                 self.sweeps.rows(group, mine, limit)
         if self.sizes.projection:
             self._project(limit)
+
+    def _prepare(self, row: Value) -> None:
+        """What weights multiply of a row, in the format of the product."""
+        recurrent = self._recurrent_rows([row], number(0))[0]
+        if self.dots:
+            self.dots.prepare(row, recurrent)
+        if self.pairs:
+            here = input_row(self.e, self.sizes, self.e.builder.add(self.offset, row))
+            self.pairs.prepare(row, 0, here)
+            self.pairs.prepare(row, 1, recurrent)
 
     def _rows(self, block: Value, row: Value, limit: Value) -> None:
         e = self.e
@@ -259,6 +275,10 @@ class ForwardEmitter:
             columns = [group.index(n) * vectors + v for n in members for v in range(vectors)]
             if self.dots and name == "h":
                 sums = self.dots.product(sums, block, here, columns)
+            elif self.pairs:
+                distance = words(depth) * len(columns) * e.lanes
+                weights = e.at(e[f"weights_{name}"], e.times(block, distance))
+                sums = self.pairs.product(sums, weights, here, int(name == "h"), columns)
             else:
                 sums = multiply(e, self.sizes, name, sums, block, starts, depth, columns)
         for q in range(rows):

@@ -19,8 +19,9 @@ import llvmlite.ir as ir
 from holdfast.compiler.emit.llvm_dots import DOTS
 from holdfast.compiler.emit.llvm_loops import I32, Emitter, Sizes, number
 from holdfast.compiler.emit.llvm_math import Value
+from holdfast.compiler.emit.llvm_pairs import PAIRS
 
-IN_A_LANE = {"bfloat16": 2, "int8": 4, DOTS: 4}
+IN_A_LANE = {"bfloat16": 2, PAIRS: 2, "int8": 4, DOTS: 4}
 """Formats of narrow weights, with how many of them one lane holds."""
 
 SCALED = ("int8", DOTS)

@@ -35,6 +35,11 @@ class Target:
         return self.vector_bytes == 64 and "+avx512vnni" in self.features.split(",")
 
     @property
+    def pairs(self) -> bool:
+        """Whether it multiplies bfloat16, two to a lane, and adds them to float32."""
+        return self.vector_bytes == 64 and "+avx512bf16" in self.features.split(",")
+
+    @property
     def key(self) -> str:
         """Everything that makes machine code differ."""
         return f"{self.triple} {self.cpu} {self.features} {self.vector_bytes} {self.registers}"

@@ -63,7 +63,9 @@ class LanguageModel(Estimator):
     (with `random_steps` about as many), states through all of them. `optimizer` ``"sgd"`` with
     `averaging` ``"triggered"`` is NT-ASGD; see `holdfast.tasks.trainer.Plan` for it and for
     `schedule`, `warmup`, `decay`, `decay_after` and `trigger`. `validation` is the share of the
-    text's end that is watched. `seed` alone decides every random number.
+    text's end that is watched. `seed` alone decides every random number. `precision`
+    ``"bfloat16"`` multiplies in bfloat16 in training, about twice as fast with many units on a
+    processor that can.
 
     Fitted attributes: `tokens_`, `net_`, `history_` (losses by epoch, in nats a token),
     `best_epoch_`, `data_`.
@@ -116,6 +118,7 @@ class LanguageModel(Estimator):
         encoding: str = "utf-8",
         seed: int = 0,
         device: str = "cpu",
+        precision: str = "float32",
     ) -> None:
         self.level = level
         self.vocabulary_size = vocabulary_size
@@ -161,6 +164,7 @@ class LanguageModel(Estimator):
         self.encoding = encoding
         self.seed = seed
         self.device = device
+        self.precision = precision
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> LanguageModel:

@@ -11,7 +11,7 @@ from holdfast.errors import CellError, DataError, did_you_mean
 from holdfast.nn.checks import find_cell
 from holdfast.tasks.language.net import PERSISTENT, SMALLER, Dropouts, Shape
 from holdfast.tasks.language.tokens import ENDS, LEVELS, SPLITS
-from holdfast.tasks.trainer import OPTIMIZERS, SCHEDULES, Plan
+from holdfast.tasks.trainer import OPTIMIZERS, PRECISIONS, SCHEDULES, Plan
 
 COUNTS = (
     "hidden_size",
@@ -37,6 +37,7 @@ KINDS = {
     "ends": ENDS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "precision": PRECISIONS,
 }
 FREE_TO_CHANGE = ("max_epochs", "patience", "device")
 
@@ -89,18 +90,20 @@ PRESETS: dict[str, dict[str, Any]] = {
     "char-medium": {
         **_CHARACTERS,
         "hidden_size": 512,
-        "dropout_output": 0.1,
+        "dropout_output": 0.3,
+        "weight_dropout": 0.3,
         "variational": False,
-        "max_epochs": 12,
+        "max_epochs": 20,
     },
     "char-large": {
         **_CHARACTERS,
         "hidden_size": 512,
         "num_layers": 2,
-        "dropout": 0.1,
-        "dropout_output": 0.1,
+        "dropout": 0.3,
+        "dropout_output": 0.3,
+        "weight_dropout": 0.25,
         "variational": False,
-        "max_epochs": 8,
+        "max_epochs": 12,
     },
     "word-small": {
         "level": "word",
