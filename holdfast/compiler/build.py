@@ -27,6 +27,8 @@ from holdfast.compiler.emit.llvm_noise import DRAW, emit_draw
 from holdfast.compiler.emit.llvm_outer import SLOTS, emit_outer, outer_tile
 from holdfast.compiler.emit.llvm_pack import PACKERS, emit_packers
 from holdfast.compiler.emit.llvm_program import emit_program
+from holdfast.compiler.emit.llvm_softmax import SLOTS as SOFTMAX
+from holdfast.compiler.emit.llvm_softmax import emit_softmax
 from holdfast.compiler.emit.llvm_team import ARRIVE, AWAIT, emit_team
 from holdfast.compiler.emit.target import Target, host, machine
 from holdfast.compiler.plan import Plan, plan
@@ -220,6 +222,22 @@ def multiplier(order: str, dtype: torch.dtype) -> Kernel:
     with _lock:
         engine = _engine(key, lambda: emit_outer(order, form, target), "whole")
     return Kernel((*SLOTS, "threads"), outer_tile(form, target), engine)
+
+
+@cache
+def softmax(dtype: torch.dtype, narrow: bool) -> Kernel:
+    """The kernel that turns logits into a loss and its gradient; see `emit.llvm_softmax`.
+
+    Arguments:
+        narrow: whether logits are of bfloat16.
+    """
+    form = emit.FORMATS[dtype]
+    target = host()
+    key = _digest("softmax", form.name, str(narrow), target.key)
+    with _lock:
+        engine = _engine(key, lambda: emit_softmax(form, target, narrow=narrow), "whole")
+    lanes = target.lanes(form.itemsize)
+    return Kernel((*SOFTMAX, "threads"), Tile(lanes, 1, 1, 1), engine)
 
 
 @cache

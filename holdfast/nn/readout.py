@@ -10,14 +10,21 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from holdfast.compiler import build, threads
+from holdfast.compiler.emit.llvm_softmax import scratch_size
 from holdfast.compiler.emit.target import host
 from holdfast.nn.kept import keep
+from holdfast.nn.memory import borrow
 from holdfast.nn.products import gradient_product, rows_product
 
 _MANY = 256
 """Rows from which turning the weights once is less than what the product saves."""
-_NUMBERS = 1 << 23
+_NUMBERS = 1 << 21
 """Numbers of a product with a vocabulary that are held at a time, where the rows are many."""
+_NARROW = 1 << 24
+"""The same of bfloat16, where the gradient of the weights is added once for each time."""
+_OPERATIONS = 32
+"""What the loss of one row and word counts for, when threads are chosen."""
 
 
 def readout(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -147,6 +154,41 @@ class _Readout(torch.autograd.Function):
         return found, of_weight, of_bias
 
 
+class Softmax:
+    """Losses of logits, which become their gradients, some rows at a time.
+
+    >>> softmax = Softmax(torch.zeros(1), torch.zeros(3), rows=2, narrow=False)
+    >>> losses = softmax(softmax.logits.zero_(), torch.tensor([0, 2]))
+    >>> [round(loss, 4) for loss in losses.tolist()], softmax.logits.sum().item()
+    ([1.0986, 1.0986], 0.0)
+
+    Arguments:
+        like: a tensor of the format. rows: at most. narrow: whether logits are of bfloat16.
+    """
+
+    def __init__(self, like: Tensor, bias: Tensor, rows: int, narrow: bool) -> None:
+        self._kernel = build.softmax(like.dtype, narrow)
+        self._bias, self._words = bias, bias.shape[0]
+        # An element takes few operations, but a division and an exponential among them.
+        self._count = min(rows, threads.shared(_OPERATIONS * rows * self._words))
+        self.d_bias = bias.new_zeros(self._count, self._words)
+        working = scratch_size(self._words, self._kernel.tile.lanes)
+        numbers = rows * self._words
+        held = -(-numbers // 2) if narrow else numbers
+        logits, self._scratch = borrow(like, held, self._count * working)
+        logits = logits.view(torch.bfloat16)[:numbers] if narrow else logits
+        self.logits = logits.view(rows, self._words)
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The losses of the first rows of `logits`; its memory must be that of `self.logits`."""
+        rows = logits.shape[0]
+        losses, targets = self._bias.new_empty(rows), targets.contiguous()
+        tensors = (logits, self._bias, targets, losses, self.d_bias, self._scratch)
+        pointers = (tensor.data_ptr() for tensor in tensors)
+        self._kernel([*pointers, rows, self._words], self._count)
+        return losses
+
+
 class _Loss(torch.autograd.Function):
     """The mean loss of rows `[N, R]`, and its gradients with it."""
 
@@ -155,32 +197,29 @@ class _Loss(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, narrow: bool
     ) -> Tensor:
         rows, words = x.shape[0], weight.shape[0]
-        x, weight = x.contiguous(), weight.contiguous()
-        needed = any(ctx.needs_input_grad)
+        if bool(((targets < 0) | (targets >= words)).any()):
+            raise IndexError(f"targets: expected numbers from 0 to {words - 1}")
         format = torch.bfloat16 if narrow else x.dtype
-        factor, matrix = x.to(format), weight.to(format)
+        factor, matrix = x.contiguous().to(format), weight.contiguous().to(format)
         turned = matrix.t() if narrow else matrix.t().contiguous()
-        size = min(rows, max(_MANY, _NUMBERS // words))
-        logits, log_probs = (x.new_empty(size, words) for _ in range(2))
-        of_x = torch.empty_like(x)
-        of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        size = min(rows, max(_MANY, (_NARROW if narrow else _NUMBERS) // words))
+        softmax = Softmax(x, bias.contiguous(), size, narrow)
+        of_x, of_weight = torch.empty_like(x), torch.empty_like(matrix, dtype=x.dtype)
         total = x.new_zeros((), dtype=torch.float64)
-        parts = zip(factor.split(size), of_x.split(size), targets.split(size), strict=True)
-        for part, gradient, wanted in parts:
-            count = len(part)
-            some, said, at = logits[:count], log_probs[:count], wanted.unsqueeze(1)
-            some.copy_(bias.expand_as(some))
-            rows_product(part, turned, some, add=True)
-            torch.log_softmax(some, 1, out=said)
-            total -= said.gather(1, at).sum(dtype=torch.float64)
-            if not needed:
-                continue
-            torch.exp(said, out=some)
-            some.scatter_add_(1, at, some.new_full((count, 1), -1.0))
-            of_bias += some.sum(0)
-            some = some.to(format)
-            rows_product(some, matrix, gradient, add=False)
-            gradient_product(some, part, of_weight, add=True)
+        needed = any(ctx.needs_input_grad)
+        start = 0
+        for part, wanted in zip(factor.split(size), targets.split(size), strict=True):
+            logits = softmax.logits[: len(part)]
+            if narrow:
+                torch.mm(part, turned, out=logits)
+            else:
+                rows_product(part, turned, logits, add=False)
+            total += softmax(logits, wanted).sum(dtype=torch.float64)
+            if needed:
+                rows_product(logits, matrix, of_x[start : start + size], add=False)
+                gradient_product(logits, part, of_weight, add=start > 0)
+            start += size
+        of_bias = softmax.d_bias.sum(0)
         ctx.rows = rows
         ctx.save_for_backward(of_x, of_weight, of_bias)
         return (total / rows).to(x.dtype)

@@ -25,17 +25,17 @@ _MULTIPLY = "llvm.x86.avx512bf16.dpbf16ps.512"
 _HALF = ir.IntType(16)
 
 
-class _BFloat(ir.Type):
+class BFloat(ir.Type):
     """LLVM's bfloat, which llvmlite does not spell."""
 
     def _to_string(self) -> str:
         return "bfloat"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
+        return isinstance(other, BFloat)
 
     def __hash__(self) -> int:
-        return hash(_BFloat)
+        return hash(BFloat)
 
 
 def words(depth: int) -> int:
@@ -80,7 +80,7 @@ class Pairs:
         with e.loop(number(0), number(depth), number(e.lanes), name="round") as loop:
             mask = e.units_below(loop.index, number(depth)) if depth % e.lanes else None
             value = e.load_units(e.at(source, loop.index), mask)
-            rounded = b.fptrunc(value, ir.VectorType(_BFloat(), e.lanes))
+            rounded = b.fptrunc(value, ir.VectorType(BFloat(), e.lanes))
             place = b.bitcast(b.gep(target, [loop.index]), half.as_pointer())
             b.store(b.bitcast(rounded, half), place, align=2)
 
@@ -126,7 +126,7 @@ class Pairs:
     def _multiply(self, total: Value, pair: Value, weights: Value) -> Value:
         """Plus both products of each lane."""
         e, b = self.e, self.e.builder
-        pairs = ir.VectorType(_BFloat(), 2 * e.lanes)
+        pairs = ir.VectorType(BFloat(), 2 * e.lanes)
         function = e.module.globals.get(_MULTIPLY)
         if function is None:
             kind = ir.FunctionType(e.math.vector, [e.math.vector, pairs, pairs])
