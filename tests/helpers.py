@@ -12,10 +12,12 @@ from torch import Tensor, nn
 # A result may differ from its reference, element by element, by at most
 #     rtol * |reference| + atol * max|reference| + eps,
 # where eps is the dtype's machine epsilon. Every target rounds a long recurrence in its own order,
-# so float32 has room for sums over hundreds of terms; no confusion of two gates fits into it.
+# so float32 has room for sums over hundreds of terms; no confusion of two gates fits into it. That
+# of bfloat16 is for results of another dtype whose products had such factors.
 TOLERANCE = {
     torch.float64: (1e-9, 1e-11),
     torch.float32: (1e-4, 1e-5),
+    torch.bfloat16: (1e-2, 1e-2),
 }
 
 
@@ -70,13 +72,19 @@ def unequal_(module: Module, generator: torch.Generator) -> Module:
 
 
 def assert_same(
-    actual: Any, reference: Any, what: str = "", *, dtype: torch.dtype | None = None
+    actual: Any,
+    reference: Any,
+    what: str = "",
+    *,
+    dtype: torch.dtype | None = None,
+    factors: torch.dtype | None = None,
 ) -> None:
     """Fail unless `actual` has the structure, shape, dtype, NaNs and values of `reference`.
 
     Tensors, NumPy arrays, numbers and None may be nested in tuples, lists and dicts. `dtype` is the
     dtype that `actual` must have when the reference was computed in another one; without it both
-    must agree. Values agree within `TOLERANCE`, integers and booleans exactly.
+    must agree. Values agree within `TOLERANCE`, that of `factors` where products had factors of
+    fewer bits; integers and booleans exactly.
     """
     where = what or "result"
     if isinstance(reference, Mapping):
@@ -86,7 +94,9 @@ def assert_same(
         missing = sorted(map(repr, reference.keys() ^ actual.keys()))
         _require(not missing, where, f"these keys stand on one side only: {', '.join(missing)}")
         for key in reference:
-            assert_same(actual[key], reference[key], f"{where}[{key!r}]", dtype=dtype)
+            assert_same(
+                actual[key], reference[key], f"{where}[{key!r}]", dtype=dtype, factors=factors
+            )
     elif isinstance(reference, (tuple, list)):
         _require(
             isinstance(actual, (tuple, list)),
@@ -96,11 +106,12 @@ def assert_same(
         got, expected = len(actual), len(reference)
         _require(got == expected, where, f"got {got} items, expected {expected}")
         for index, (mine, theirs) in enumerate(zip(actual, reference, strict=True)):
-            assert_same(mine, theirs, f"{where}[{index}]", dtype=dtype)
+            assert_same(mine, theirs, f"{where}[{index}]", dtype=dtype, factors=factors)
     elif reference is None or actual is None:
         _require(actual is reference, where, f"got {actual!r}, expected {reference!r}")
     else:
-        _compare(torch.as_tensor(actual), torch.as_tensor(reference), where, dtype)
+        found = (torch.as_tensor(actual), torch.as_tensor(reference))
+        _compare(*found, where, dtype, factors)
 
 
 def _require(truth: bool, where: str, message: str) -> None:
@@ -108,7 +119,13 @@ def _require(truth: bool, where: str, message: str) -> None:
         raise AssertionError(f"{where}: {message}")
 
 
-def _compare(actual: Tensor, reference: Tensor, where: str, dtype: torch.dtype | None) -> None:
+def _compare(
+    actual: Tensor,
+    reference: Tensor,
+    where: str,
+    dtype: torch.dtype | None,
+    factors: torch.dtype | None,
+) -> None:
     expected = dtype or reference.dtype
     _require(actual.dtype == expected, where, f"got dtype {actual.dtype}, expected {expected}")
     got, wanted = tuple(actual.shape), tuple(reference.shape)
@@ -124,7 +141,7 @@ def _compare(actual: Tensor, reference: Tensor, where: str, dtype: torch.dtype |
         _require(odd == 0, where, f"{odd} of {mine.numel()} values are {name} on one side only")
     opposite = int((mine[theirs.isinf()] != theirs[theirs.isinf()]).sum())
     _require(opposite == 0, where, f"{opposite} infinite values have the other sign")
-    _compare_finite(mine[theirs.isfinite()], theirs[theirs.isfinite()], where, expected)
+    _compare_finite(mine[theirs.isfinite()], theirs[theirs.isfinite()], where, factors or expected)
 
 
 def _compare_finite(mine: Tensor, theirs: Tensor, where: str, dtype: torch.dtype) -> None:

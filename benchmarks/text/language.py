@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.papers.folder import find, missing
 from benchmarks.text.registry import Amount, Row, experiment
-from benchmarks.text.word_language_model import Size, loops
+from benchmarks.text.word_language_model import NARROW, OURS, THEIRS, Size, loops
 from benchmarks.timing import alternate
 from holdfast.tasks.language.estimator import LanguageModel
 from holdfast.tasks.progress import Lines
@@ -181,32 +181,44 @@ SIZES = {
     "101 characters, 2 x 512": Size(101, 64, 512, 2, 100, 32, 0.1),
 }
 ROUNDS, TURN = 5, 2.0
-GATE = 1e-3
+GATES = (1e-3, 2e-2)
+"""How far losses may be apart in float32, and of bfloat16 from those."""
 
 
 @experiment("language-speed", "A training step of a language model", kind="speed")
 def speed(amount: Amount) -> Iterator[Row]:
     """The loop of PyTorch's example with its `torch.nn.LSTM`, and with our network, in turns.
 
-    Both begin with the same weights; without dropout, their losses have to agree for three steps.
+    Each in float32, and under autocast to bfloat16. All begin with the same weights; without
+    dropout, their losses have to agree for three steps.
     """
     for name, size in SIZES.items():
         if amount.quick:
             size = replace(size, words=50, units=8, features=8, steps=13)
-        gate = [[loop() for _ in range(3)] for loop in loops(replace(size, dropout=0.0)).values()]
-        far = max(abs(one - other) for one, other in zip(*gate, strict=True))
-        if not far < GATE:
-            raise ValueError(f"{name}: the losses differ by {far:g}, so they are not compared")
+        _compare(name, size)
         turn = 0.01 if amount.quick else TURN
         times = alternate(loops(size), 3 if amount.quick else ROUNDS, turn)
-        ours, theirs = times["holdfast"], times["torch.nn.LSTM"]
-        both = sorted(ours.rounds.keys() & theirs.rounds.keys())
+        figures: dict[str, tuple[float, ...]] = {}
+        for end in ("", f", {NARROW}"):
+            ours, theirs = times[OURS + end], times[THEIRS + end]
+            both = sorted(ours.rounds.keys() & theirs.rounds.keys())
+            figures |= {
+                f"{OURS}{end}, ms": tuple(1e3 * ours.rounds[n] for n in both),
+                f"{THEIRS}{end}, ms": tuple(1e3 * theirs.rounds[n] for n in both),
+                f"times{end}": tuple(theirs.rounds[n] / ours.rounds[n] for n in both),
+            }
         yield Row(
             name,
-            {
-                "holdfast ms": tuple(1e3 * ours.rounds[n] for n in both),
-                "torch.nn.LSTM ms": tuple(1e3 * theirs.rounds[n] for n in both),
-                "times": tuple(theirs.rounds[n] / ours.rounds[n] for n in both),
-            },
-            f"{size.rows} rows of {size.steps} steps; the same weights, losses equal to {GATE:g}",
+            figures,
+            f"{size.rows} rows of {size.steps} steps; the same weights, losses equal to "
+            f"{GATES[0]:g}, and of bfloat16 (both under autocast) to {GATES[1]:g}",
         )
+
+
+def _compare(name: str, size: Size) -> None:
+    """Three steps without dropout, after which all have to have had the same losses."""
+    losses = [[loop() for _ in range(3)] for loop in loops(replace(size, dropout=0.0)).values()]
+    for found, gate in zip(losses[1:], (GATES[0], GATES[1], GATES[1]), strict=True):
+        far = max(abs(one - other) for one, other in zip(found, losses[0], strict=True))
+        if not far < gate:
+            raise ValueError(f"{name}: the losses differ by {far:g}, so they are not compared")

@@ -32,6 +32,7 @@ class Size:
 
 
 CLIP, RATE = 0.25, 1.0
+OURS, THEIRS, NARROW = "holdfast", "torch.nn.LSTM", "bfloat16"
 
 
 class RNNModel(nn.Module):
@@ -96,9 +97,14 @@ class Ours(nn.Module):
 
 
 class Loop:
-    """The example's training loop over one piece, again and again."""
+    """The example's training loop over one piece, again and again.
 
-    def __init__(self, model: RNNModel | Ours, size: Size) -> None:
+    Arguments:
+        narrow: whether its products are of bfloat16, under autocast.
+    """
+
+    def __init__(self, model: RNNModel | Ours, size: Size, narrow: bool = False) -> None:
+        self.narrow = narrow
         generator = torch.Generator().manual_seed(0)
         shape = (size.steps + 1, size.rows)
         # As rare as words are: the k-th most frequent one about 1 / k times as often as the first.
@@ -111,7 +117,8 @@ class Loop:
         """One step; the loss before it."""
         model = self.model
         model.zero_grad()
-        loss, self.hidden = model.loss(self.input, self.target, self.hidden)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
+            loss, self.hidden = model.loss(self.input, self.target, self.hidden)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         for p in model.parameters():
@@ -125,4 +132,12 @@ def loops(size: Size) -> dict[str, Callable[[], float]]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs = RNNModel(size)
-    return {"holdfast": Loop(Ours(theirs, size), size), "torch.nn.LSTM": Loop(theirs, size)}
+        copies = [RNNModel(size) for _ in range(2)]
+    for copy in copies:
+        copy.load_state_dict(theirs.state_dict())
+    return {
+        OURS: Loop(Ours(theirs, size), size),
+        THEIRS: Loop(theirs, size),
+        f"{OURS}, {NARROW}": Loop(Ours(copies[0], size), size, narrow=True),
+        f"{THEIRS}, {NARROW}": Loop(copies[1], size, narrow=True),
+    }

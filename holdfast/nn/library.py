@@ -123,9 +123,7 @@ def _train_again_laid_out(*arguments: Any, narrow: str) -> tuple[Layout, list[Te
 
 
 @untraced
-def _backward(
-    *arguments: Any, layout: Layout | None = None, narrow: str = ""
-) -> list[Tensor]:
+def _backward(*arguments: Any, layout: Layout | None = None, narrow: str = "") -> list[Tensor]:
     out, sequences, saved, d_out, arriving, need_x, need_h, *options = arguments[_COUNT:]
     # The dispatcher leaves out what is as the schema has it.
     needs, keeps = (*options, *(None, "saved")[len(options) :])

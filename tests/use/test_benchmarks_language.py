@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.contests import Amount
-from benchmarks.text import language
+from benchmarks.text import language, language_time
 from benchmarks.text.word_language_model import Size, loops
 from holdfast.tasks import LanguageModel
 from holdfast.tasks.language.net import LanguageNet
@@ -31,8 +31,10 @@ def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_both_contenders_take_the_same_steps() -> None:
     size = Size(words=29, features=6, units=6, layers=2, steps=13, rows=3, dropout=0.0)
-    ours, theirs = ([loop() for _ in range(4)] for loop in loops(size).values())
+    ours, theirs, *narrow = ([loop() for _ in range(4)] for loop in loops(size).values())
     assert ours == pytest.approx(theirs, rel=1e-5)
+    for losses in narrow:
+        assert losses == pytest.approx(theirs, rel=1e-2)
     assert ours[-1] < ours[0]
 
 
@@ -71,10 +73,34 @@ def test_data_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_step_is_timed_where_the_losses_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language, "SIZES", {"one": Size()})
     (row,) = language.speed(Amount(quick=True))
-    assert set(row.figures) == {"holdfast ms", "torch.nn.LSTM ms", "times"}
-    monkeypatch.setattr(language, "GATE", 0.0)
+    assert [name for name in row.figures if name.startswith("times")] == [
+        "times",
+        "times, bfloat16",
+    ]
+    assert len(row.figures) == 6
+    monkeypatch.setattr(language, "GATES", (0.0, 0.0))
     with pytest.raises(ValueError, match="the losses differ"):
         list(language.speed(Amount(quick=True)))
+
+
+def test_losses_are_reached_from_the_same_weights(
+    book: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = (5 * book, book[:3000], "")
+    monkeypatch.setattr(language_time, "war_and_peace", lambda quick: parts)
+    rows = list(language_time.reach(Amount(quick=True)))
+    assert [row.contender for row in rows] == list(language_time.courses(_problem()))
+    assert {row.figures["steps"] for row in rows} == {(4.0,)}
+    (ours,), (theirs,), *narrow = (row.figures["nats reached"] for row in rows)
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    for (loss,) in narrow:
+        assert loss == pytest.approx(theirs, rel=1e-2)
+
+
+def _problem() -> language_time.Problem:
+    found = language_time.problem(quick=True)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("contender", language.WORDS, ids=lambda one: one.name)

@@ -41,7 +41,9 @@ def test_autocast_keeps_the_dtype_of_the_weights(
         after = nn.functional.linear(results[0], results[0][0])
         assert after.dtype == dtype
     assert {value.dtype for value in tensors(results)} == {torch.float32}
-    assert_same(results, layer(given.float(), **CALL))
+    # Of bfloat16 are the products, too; of float16 nothing is.
+    factors = dtype if dtype is torch.bfloat16 else None
+    assert_same(results, layer(given.float(), **CALL), factors=factors)
     leaves = [*before.parameters(), *layer.parameters()]
     gradients = torch.autograd.grad(results[0].square().sum(), leaves, materialize_grads=True)
     assert all(value.isfinite().all() for value in gradients)

@@ -112,9 +112,7 @@ class _Softmax:
             value = b.select(mask, value, nothing)
             e.put_vector(value, e.at(self.scratch, loop.index))
             loop.carry(b.select(math_.less(loop.values[0], value), value, loop.values[0]))
-        return e.total(
-            loop.values[0], lambda x, y: b.select(math_.less(x, y), y, x)
-        )
+        return e.total(loop.values[0], lambda x, y: b.select(math_.less(x, y), y, x))
 
     def _exponentials(self, largest: Value) -> Value:
         """exp(v - largest) of what was copied, and their sum."""
