@@ -181,7 +181,7 @@ SIZES = {
     "101 characters, 2 x 512": Size(101, 64, 512, 2, 100, 32, 0.1),
 }
 ROUNDS, TURN = 5, 2.0
-GATES = (1e-3, 2e-2)
+GATES = (1e-3, 5e-2)
 """How far losses may be apart in float32, and of bfloat16 from those."""
 
 
