@@ -6,6 +6,8 @@ Nothing is unpickled.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,27 @@ def save_model(
     Raises `ModelError` when the disk is full or the place cannot be written.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
-    whole = {"format": format, "format_version": FORMAT_VERSION, **config}
+    written = {"format": format, "format_version": FORMAT_VERSION, **config}
     files = {
         WEIGHTS: safetensors.torch.save(tensors, {"format": "pt"}),
-        CONFIG: (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode(),
+        CONFIG: (json.dumps(written, indent=2, allow_nan=False) + "\n").encode(),
         CARD: card.encode(),
         **(more or {}),
     }
     write_folder(path, files)
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[None]:
+    """Make a model of its configuration in here: `ModelError` where something is not there."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ModelError(
+            f"{folder / CONFIG}: incomplete ({error}); train or copy the model again"
+        ) from error
 
 
 def load_config(path: Path, format: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from holdfast.tasks.classify.labels import Given, Labels, given_labels
 from holdfast.tasks.classify.settings import check_settings, fields
 from holdfast.tasks.classify.stream import Stream
 from holdfast.tasks.classify.tokens import Tokens
-from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
 from holdfast.tasks.parameters import Estimator, tuples
 
 FORMAT = "holdfast.classify"
@@ -312,7 +312,7 @@ class SequenceClassifier(Estimator):
         """
         folder = Path(path)
         config = load_config(folder, FORMAT)
-        try:
+        with whole(folder):
             settings = config["settings"]
             if isinstance(settings["class_weight"], list):
                 settings["class_weight"] = dict(settings["class_weight"])
@@ -331,12 +331,6 @@ class SequenceClassifier(Estimator):
                 new_network(model, model.encoding_, model.labels_, member, load=True)
                 for member in range(model.members)
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(
-                f"{folder / 'config.json'}: incomplete ({error}); train or copy the model again"
-            ) from error
         load_weights(folder, model.nets_)
         model.nets_.eval()
         return model

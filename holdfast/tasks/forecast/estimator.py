@@ -36,7 +36,7 @@ from holdfast.tasks.forecast.shards import predict_shards
 from holdfast.tasks.forecast.short import only, warn_of_few_rows
 from holdfast.tasks.forecast.stream import Stream
 from holdfast.tasks.forecast.transfer import as_model
-from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
 from holdfast.tasks.parameters import Estimator, tuples, unfitted
 from holdfast.tasks.team import Team
 
@@ -361,7 +361,7 @@ class Forecaster(Estimator):
         """
         folder = Path(path)
         config = load_config(folder, FORMAT)
-        try:
+        with whole(folder):
             model = cls(**tuples(config["settings"]))
             model.recipe_ = Recipe(**tuples(config["recipe"]))
             model.frequency_ = Frequency(**config["frequency"])
@@ -378,10 +378,6 @@ class Forecaster(Estimator):
             model.nets_ = nn.ModuleList(
                 new_network(model, *shapes, member) for member in range(model.members)
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(
-                f"{folder / 'config.json'}: incomplete ({error}); train or copy the model again"
-            ) from error
         load_weights(folder, model.nets_)
         model.nets_.eval()
         return model

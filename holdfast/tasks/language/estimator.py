@@ -25,7 +25,7 @@ from holdfast.tasks.language.scoring import (
 )
 from holdfast.tasks.language.settings import check_settings, preset
 from holdfast.tasks.language.tokens import VOCABULARY, Words, check_known, load_tokens
-from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
 from holdfast.tasks.parameters import Estimator, tuples
 
 FORMAT = "holdfast.language"
@@ -330,7 +330,7 @@ class LanguageModel(Estimator):
         """
         folder = Path(path)
         config = load_config(folder, FORMAT)
-        try:
+        with whole(folder):
             settings = config["settings"]
             model = cls(**tuples(settings))
             check_settings(model.get_params())
@@ -339,10 +339,6 @@ class LanguageModel(Estimator):
             facts = {**settings, "split": config.get("split")}
             model.tokens_ = load_tokens(folder, model.level, facts)
             model.net_ = new_network(model.get_params(), len(model.tokens_))
-        except (KeyError, TypeError, AttributeError, DataError) as error:
-            raise ModelError(
-                f"{folder / 'config.json'}: incomplete ({error}); train or copy the model again"
-            ) from error
         load_weights(folder, model.net_)
         model.net_.eval()
         return model

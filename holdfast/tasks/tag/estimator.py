@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from holdfast.data.text import Vocabulary
 from holdfast.errors import ModelError
 from holdfast.tasks.checkpoint import Progress
-from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
 from holdfast.tasks.parameters import Estimator, tuples
 from holdfast.tasks.tag.card import model_card
 from holdfast.tasks.tag.decoding import Decoder, Tagged, Wanted
@@ -287,7 +287,7 @@ class Tagger(Estimator):
         """
         folder = Path(path)
         config = load_config(folder, FORMAT)
-        try:
+        with whole(folder):
             model = cls(**tuples(config["settings"]))
             labels = Labels.from_json(config["labels"])
             model.word_size_ = int(config["word_size"])
@@ -295,12 +295,6 @@ class Tagger(Estimator):
             model.data_ = config["data"]
             model.lexicon_ = _load_lexicon(folder, model, labels)
             model.net_ = new_network(model.get_params(), model.lexicon_, model.word_size_)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(
-                f"{folder / 'config.json'}: incomplete ({error}); train or copy the model again"
-            ) from error
         load_weights(folder, model.net_)
         model.net_.eval()
         return model

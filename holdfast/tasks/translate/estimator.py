@@ -17,7 +17,7 @@ from holdfast.errors import DataError, LongTextWarning, ModelError
 from holdfast.nn.beam import Beam
 from holdfast.nn.sampling import Sampling
 from holdfast.tasks.checkpoint import Progress
-from holdfast.tasks.model_folder import load_config, load_weights, save_model
+from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
 from holdfast.tasks.parameters import Estimator
 from holdfast.tasks.translate.alignment import Alignment, Translation, align, as_translation
 from holdfast.tasks.translate.card import model_card
@@ -361,7 +361,7 @@ class Translator(Estimator):
         """
         folder = Path(path)
         config = load_config(folder, FORMAT)
-        try:
+        with whole(folder):
             model = cls(**config["settings"])
             model.data_ = config["data"]
             model.history_, model.best_epoch_ = config["history"], config["best_epoch"]
@@ -371,10 +371,6 @@ class Translator(Estimator):
                 new_network(model.get_params(), source, target, member)
                 for member in range(model.members)
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(
-                f"{folder / 'config.json'}: incomplete ({error}); train or copy the model again"
-            ) from error
         model.source_ = _read_codec(folder / SOURCE)
         model.target_ = model.source_ if model.joint else _read_codec(folder / TARGET)
         load_weights(folder, model.nets_)
