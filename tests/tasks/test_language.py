@@ -187,6 +187,20 @@ def test_the_seed_decides_and_the_global_generator_stays() -> None:
     assert one.history_ != other.history_
 
 
+def test_products_of_bfloat16_train_to_nearly_the_same(tmp_path: Path) -> None:
+    precise = LanguageModel(**SMALL).fit(TEXT)
+    model = LanguageModel(**SMALL, precision="bfloat16").fit(TEXT)
+    assert {p.dtype for p in model.net_.parameters()} == {torch.float32}
+    for mine, theirs in zip(model.history_, precise.history_, strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-2)
+        assert mine["valid_loss"] == pytest.approx(theirs["valid_loss"], rel=1e-2)
+    assert not torch.is_autocast_enabled("cpu")
+    model.save(tmp_path / "m")
+    again = LanguageModel.load(tmp_path / "m")
+    assert again.precision == "bfloat16"
+    assert_same(again.log_probs(TEXT), model.log_probs(TEXT))
+
+
 def test_it_has_scikit_learns_manners() -> None:
     model = LanguageModel(**SMALL, level="word")
     twin: Any = clone(model)
@@ -236,6 +250,7 @@ def test_zarembas_preset_trains_on_a_folder(tmp_path: Path) -> None:
         ({"cutoffs": [5], "tied": True}, "tied=True and cutoffs do not go together"),
         ({"cutoffs": [500]}, r"cutoffs=\[500\]: there are only \d+ tokens"),
         ({"cutoffs": [4, 8]}, r"cutoffs=\[4, 8\]: the vectors of the last part"),
+        ({"precision": "bf16"}, "precision='bf16'; expected one of 'float32', 'bfloat16'"),
         ({"device": "nowhere"}, "device='nowhere' cannot be used here"),
     ],
 )

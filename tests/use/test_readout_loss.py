@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from holdfast.compiler.emit.target import host
 from holdfast.nn import readout
 from tests.helpers import assert_same
 
@@ -59,3 +60,35 @@ def test_a_second_derivative_is_refused(generator: torch.Generator) -> None:
     (first,) = torch.autograd.grad(loss, inputs[0], create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
         torch.autograd.grad(first.sum(), inputs[1])
+
+
+@pytest.mark.skipif(not host().pairs, reason="this processor multiplies no bfloat16")
+@pytest.mark.parametrize("rows", [3, 256, 700])
+def test_products_of_bfloat16_under_autocast(rows: int, generator: torch.Generator) -> None:
+    inputs = problem(rows, torch.float32, generator)
+    targets = torch.randint(WORDS, (rows,), generator=generator)
+    with mock.patch.object(readout, "_NARROW", 300 * WORDS):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = readout.readout_loss(*inputs, targets)
+        mine = torch.autograd.grad(3.0 * found, inputs)
+    wanted = functional.cross_entropy(functional.linear(*inputs), targets)
+    theirs = torch.autograd.grad(3.0 * wanted, inputs)
+    assert_same((found, *mine), (wanted, *theirs), factors=torch.bfloat16)
+
+
+@pytest.mark.parametrize("target", [-1, WORDS])
+def test_a_target_that_is_no_word_is_refused(target: int, generator: torch.Generator) -> None:
+    inputs = problem(300, torch.float32, generator)
+    with pytest.raises(IndexError, match=f"expected numbers from 0 to {WORDS - 1}"):
+        readout.readout_loss(*inputs, torch.full((300,), target))
+
+
+@pytest.mark.parametrize("number", [torch.inf, torch.nan])
+def test_a_number_that_is_none_makes_the_loss_none(
+    number: float, generator: torch.Generator
+) -> None:
+    x, weight, bias = problem(300, torch.float32, generator)
+    x = x.detach().clone()
+    x[7, 2] = number
+    loss = readout.readout_loss(x, weight, bias, torch.zeros(300, dtype=torch.int64))
+    assert loss.isnan()
