@@ -127,6 +127,7 @@ class _Recorder:
         noise: Noise | None = None,
         resets: Resets | None = None,
         recompute: str = "none",
+        narrow: str = "",
     ) -> Result:
         """One layer, one direction, over a sequence; here every value is kept."""
         packed = None
