@@ -64,7 +64,7 @@ class LanguageModel(Estimator):
     `averaging` ``"triggered"`` is NT-ASGD; see `holdfast.tasks.trainer.Plan` for it and for
     `schedule`, `warmup`, `decay`, `decay_after` and `trigger`. `validation` is the share of the
     text's end that is watched. `seed` alone decides every random number. `precision`
-    ``"bfloat16"`` multiplies in bfloat16 in training, about twice as fast with many units on a
+    ``"bfloat16"`` multiplies in bfloat16 in training, about one and a half times as fast on a
     processor that can.
 
     Fitted attributes: `tokens_`, `net_`, `history_` (losses by epoch, in nats a token),
