@@ -103,7 +103,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout_output": 0.3,
         "weight_dropout": 0.25,
         "variational": False,
-        "max_epochs": 10,
+        "max_epochs": 16,
     },
     "word-small": {
         "level": "word",
