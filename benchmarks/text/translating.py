@@ -94,7 +94,7 @@ def multi30k(amount: Amount) -> Iterator[Row]:
     results = [one.evaluate(test) for one in models]
     said = [list(result.said) for result in results]
     more = {"perplexity": tuple(result.perplexity for result in results)}
-    if len(minutes) == len(models):
+    if minutes:
         more["minutes"] = tuple(minutes)
     lower = bleu(said[0], test.targets, lower_case=True)
     note = f"the defaults of Translator, letters as they are, beam {models[0].beam}"
