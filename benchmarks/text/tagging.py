@@ -188,8 +188,8 @@ def speed(amount: Amount) -> Iterator[Row]:
     race.agree()
     rounds = 3 if amount.quick else ROUNDS
     found: dict[str, dict[str, tuple[float, ...]]] = {name: {} for name in ("ours", "plain")}
-    for what, calls in {"train": race.training(), "decode": race.decoding()}.items():
-        timed = alternate(calls, rounds, TURN)
+    for what, calls in (("train", race.training), ("decode", race.decoding)):
+        timed = alternate(calls(), rounds, TURN)
         for name in found:
             times = timed[name].rounds.values()
             found[name][f"{what}, ms"] = tuple(1e3 * value for value in times)

@@ -21,6 +21,8 @@ from holdfast.compiler import cache as disk
 from holdfast.compiler import choices, threads
 from holdfast.compiler.cell import Cell
 from holdfast.compiler.emit import llvm as emit
+from holdfast.compiler.emit.llvm_chain import SLOTS as CHAIN
+from holdfast.compiler.emit.llvm_chain import emit_chain
 from holdfast.compiler.emit.llvm_digest import emit_digest
 from holdfast.compiler.emit.llvm_loops import Sizes, Tile
 from holdfast.compiler.emit.llvm_noise import DRAW, emit_draw
@@ -238,6 +240,22 @@ def softmax(dtype: torch.dtype, narrow: bool) -> Kernel:
         engine = _engine(key, lambda: emit_softmax(form, target, narrow=narrow), "whole")
     lanes = target.lanes(form.itemsize)
     return Kernel((*SOFTMAX, "threads"), Tile(lanes, 1, 1, 1), engine)
+
+
+@cache
+def chain(kind: str, dtype: torch.dtype) -> Kernel:
+    """The kernel for sums over the paths of linear chains, or best paths; see `emit.llvm_chain`.
+
+    Arguments:
+        kind: one of `llvm_chain.KINDS`.
+    """
+    form = emit.FORMATS[dtype]
+    target = host()
+    key = _digest("chain", kind, form.name, target.key)
+    with _lock:
+        engine = _engine(key, lambda: emit_chain(kind, form, target), "whole")
+    lanes = target.lanes(form.itemsize)
+    return Kernel((*CHAIN[kind], "threads"), Tile(lanes, 1, 1, 1), engine)
 
 
 @cache

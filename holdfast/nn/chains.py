@@ -10,7 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from holdfast.nn import chain_kernels
 from holdfast.nn.memory import borrow
+from holdfast.nn.plain import plain
 from holdfast.nn.ragged import Rows
 from holdfast.nn.structure import calm
 
@@ -94,7 +96,11 @@ def run(scores: Scores, *, reach: int | None, both: bool) -> Sums:
     """
     with calm(scores.emissions):
         way = plan(scores, reach)
-        return _in_logs(scores, both) if way is None else _scaled(scores, *way, both)
+        if way is None:
+            return _in_logs(scores, both)
+        if plain(scores.emissions, scores.start, scores.transitions, scores.end):
+            return _compiled(scores, way[0], both)
+        return _scaled(scores, *way, both)
 
 
 def plan(scores: Scores, reach: int | None) -> tuple[torch.dtype, int] | None:
@@ -128,6 +134,23 @@ def top_of(part: Tensor) -> Tensor:
     """The largest of scores, or zero where all are -inf."""
     top = part.max()
     return torch.where(top.isneginf(), 0.0, top)
+
+
+def _compiled(scores: Scores, dtype: torch.dtype, both: bool) -> Sums:
+    """By compiled code, which scales at every step."""
+    parts = (scores.start, scores.transitions, scores.end)
+    shift = [top_of(part) for part in parts]
+    start, ways, end = (
+        torch.exp((part - top).to(dtype)) for part, top in zip(parts, shift, strict=True)
+    )
+    emissions, steps = scores.emissions, scores.steps
+    found = chain_kernels.sums(emissions.to(dtype), start, ways, end, steps, both=both)
+    log_z, nodes, edges = found
+    added = shift[0] + (steps - 1) * shift[1].double() + shift[2]
+    log_z += torch.where(steps > 0, added, 0.0)
+    if nodes is None or edges is None:
+        return Sums(log_z)
+    return Sums(log_z, nodes.to(emissions.dtype), edges.to(emissions.dtype))
 
 
 def _scaled(scores: Scores, dtype: torch.dtype, every: int, both: bool) -> Sums:

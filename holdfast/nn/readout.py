@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -15,6 +14,7 @@ from holdfast.compiler.emit.llvm_softmax import scratch_size
 from holdfast.compiler.emit.target import host
 from holdfast.nn.kept import keep
 from holdfast.nn.memory import borrow
+from holdfast.nn.plain import plain
 from holdfast.nn.products import gradient_product, rows_product
 
 _MANY = 256
@@ -42,7 +42,7 @@ def readout(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         x: `[..., R]`. weight: `[V, R]`. bias: `[V]`, or None.
     """
     rows = x.numel() // max(1, x.shape[-1])
-    if rows < _MANY or not _plain(x, weight, bias):
+    if rows < _MANY or not plain(x, weight, *_some(bias)):
         return functional.linear(x, weight, bias)
     found: Tensor = _Readout.apply(x.reshape(rows, x.shape[-1]), weight, bias)  # pyright: ignore[reportAssignmentType] (apply is untyped)
     return found.view(*x.shape[:-1], weight.shape[0])
@@ -67,7 +67,7 @@ def readout_loss(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Te
     casts = torch.is_autocast_enabled("cpu")
     narrow = casts and weight.dtype is torch.float32 and is_narrow()
     usual = casts and not narrow
-    if x.shape[0] < _MANY or usual or not _plain(x, weight, bias, casts=narrow):
+    if x.shape[0] < _MANY or usual or not plain(x, weight, bias, casts=narrow):
         return functional.cross_entropy(readout(x, weight, bias), targets)
     found: Tensor = _Loss.apply(x, weight, bias, targets, narrow)  # pyright: ignore[reportAssignmentType] (apply is untyped)
     return found
@@ -85,7 +85,7 @@ def turned(weight: Tensor) -> Tensor | None:
 
     None where that cannot be used: under autograd, and where something looks at every operation.
     """
-    if torch.is_grad_enabled() or not _plain(weight, weight, None):
+    if torch.is_grad_enabled() or not plain(weight):
         return None
     return keep("readout", [weight], lambda: {"turned": weight.detach().t().contiguous()})["turned"]
 
@@ -95,30 +95,8 @@ def is_narrow() -> bool:
     return torch.get_autocast_dtype("cpu") is torch.bfloat16 and host().pairs
 
 
-def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, *, casts: bool = False) -> bool:
-    """Whether nothing but autograd looks at the product, and all of it is memory of the CPU.
-
-    Arguments:
-        casts: whether autocast may be on.
-    """
-    c = torch._C
-    watched = (
-        torch.compiler.is_compiling()
-        or c._len_torch_dispatch_stack() != 0
-        or c._len_torch_function_stack() != 0
-        or c._are_functorch_transforms_active()
-        or c._get_tracing_state() is not None
-        or (not casts and torch.is_autocast_enabled("cpu"))
-        or forward_ad._current_level >= 0
-    )
-    return not watched and all(
-        one.is_cpu
-        and one.dtype == weight.dtype
-        and one.dtype in (torch.float32, torch.float64)
-        and one.layout is torch.strided
-        and not one.is_neg()
-        for one in (x, weight, *([] if bias is None else [bias]))
-    )
+def _some(bias: Tensor | None) -> list[Tensor]:
+    return [] if bias is None else [bias]
 
 
 class _Readout(torch.autograd.Function):
@@ -140,7 +118,7 @@ class _Readout(torch.autograd.Function):
         of_x, of_weight, of_bias = ctx.needs_input_grad
         of_bias = grad.sum(0) if of_bias and ctx.biased else None
         # Second derivatives go through operations that have some.
-        if torch.is_grad_enabled() or not _plain(grad, weight, None):
+        if torch.is_grad_enabled() or not plain(grad, weight):
             of_x = grad.mm(weight) if of_x else None
             return of_x, grad.t().mm(x) if of_weight else None, of_bias
         grad, x, found = grad.contiguous(), x.contiguous(), None

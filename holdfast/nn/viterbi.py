@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from holdfast.nn import chain_kernels
 from holdfast.nn.chains import Scores
+from holdfast.nn.plain import plain
 
 NOTHING = -1
 """Stands for a tag beyond the end of a row, and in a path that does not exist."""
@@ -20,6 +22,9 @@ def best(scores: Scores) -> tuple[Tensor, Tensor]:
     Only the best scores are kept on the way; which tag they came from is found on the way back,
     for the tags of the path alone. Of equal paths the one with the lower last differing tag wins.
     """
+    parts = (scores.emissions, scores.start, scores.transitions, scores.end)
+    if plain(*parts):
+        return chain_kernels.best(*parts, scores.steps)
     # Rows last: the maximum over tags then runs over many rows side by side.
     emissions = scores.emissions.transpose(1, 2).contiguous()  # [T, K, B]
     T, K, B = emissions.shape
