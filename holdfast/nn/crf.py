@@ -55,9 +55,10 @@ class CRF(nn.Module):
 
     Parameters: K (K + 2)
 
-    Runs on PyTorch: forward and backward sums are one batch of products a step, scaled, and no
-    graph of the steps is kept. Where scores differ by so much that scaled sums could lose a path,
-    it works in logarithms, which is slower.
+    On a CPU the sums over all paths, what gradients need of them and the best path are compiled;
+    elsewhere they are one batch of products a step. Sums are scaled, and no graph of the steps is
+    kept. Where scores differ by so much that scaled sums could lose a path, it works in logarithms,
+    which is slower.
 
     Arguments:
         num_tags: K.

@@ -14,9 +14,8 @@ from holdfast.tasks.tag.labels import Labels, is_chunks
 from holdfast.tasks.tag.net import TagNet
 from holdfast.tasks.trainer import Work
 
-ROWS, TOKENS, PADDING = 128, 16_384, 0.3
-"""Sentences, tokens with padding and the share of padding, at most, of a batch that is not trained
-on. The layers pass over padding, and fewer batches save more than the rest needs for it."""
+ROWS, TOKENS = 128, 16_384
+"""Sentences, and tokens with padding, of a batch that is not trained on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,7 @@ class Tagging(Work):
 def even_batches(encoded: Encoded) -> list[np.ndarray]:
     """Batches of sentences by falling length."""
     return LengthBatches(
-        encoded.lengths.tolist(), sentences=ROWS, tokens=TOKENS, padding=PADDING, shuffle=False
+        encoded.lengths.tolist(), sentences=ROWS, tokens=TOKENS, shuffle=False
     ).epoch(0)
 
 
