@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-TRIGGERED = "triggered"
+TRIGGERED, MEAN = "triggered", "mean"
 
 
 class Average(ABC):
@@ -81,17 +81,18 @@ class Triggered(Average):
     """The mean of all weights since the held-out loss stopped falling (NT-ASGD).
 
     It begins after the first epoch whose loss is above the least of all but the last `patience`
-    before it. Source: Merity, Keskar & Socher 2018, algorithm 1.
+    before it; with a `patience` of None it begins with the training.
+    Source: Merity, Keskar & Socher 2018, algorithm 1.
 
     >>> Triggered.trigger([3.0, 2.0, 2.5, 2.4, 2.3], patience=2), Triggered.trigger([3.0, 2.0], 2)
     (5, None)
     """
 
-    def __init__(self, net: nn.Module, patience: int) -> None:
+    def __init__(self, net: nn.Module, patience: int | None) -> None:
         super().__init__(net)
         self.patience = patience
         self.count = torch.zeros(())
-        self.active = False
+        self.active = patience is None
 
     @staticmethod
     def trigger(losses: list[float], patience: int) -> int | None:
@@ -104,7 +105,8 @@ class Triggered(Average):
 
     def begin(self, losses: list[float], steps: int) -> None:
         """See whether this epoch is averaged."""
-        self.active = self.trigger(losses, self.patience) is not None
+        if self.patience is not None:
+            self.active = self.trigger(losses, self.patience) is not None
 
     def update(self, epoch: int) -> None:
         """Take the weights into the mean, where it has begun."""
@@ -119,7 +121,7 @@ class Triggered(Average):
 
 
 def make_average(net: nn.Module, decay: float | str, by: str, patience: int) -> Average:
-    """The average of that kind: a decay from 0 to below 1, or "triggered"."""
-    if decay == TRIGGERED:
-        return Triggered(net, patience)
-    return Running(net, float(decay), by)
+    """The average of that kind: a decay from 0 to below 1, "triggered" or "mean"."""
+    if isinstance(decay, str):
+        return Triggered(net, patience if decay == TRIGGERED else None)
+    return Running(net, decay, by)

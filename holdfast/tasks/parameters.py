@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
@@ -83,6 +85,21 @@ Kind = TypeVar("Kind", bound=Estimator)
 def unfitted(model: Kind) -> Kind:
     """An estimator with the same settings that has learned nothing."""
     return type(model)(**copy.deepcopy(model.get_params(deep=False)))
+
+
+def as_model(
+    given: Kind | str | os.PathLike[str], load: Callable[[str | os.PathLike[str]], Kind]
+) -> Kind:
+    """A model as it is given, or the one in a folder.
+
+    Errors: `DataError` for what is neither; those of `load`.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return load(given)
+    if not isinstance(given, Estimator):
+        kind = type(given).__name__
+        raise DataError(f"start: expected a fitted model, or the path of its folder, got {kind}")
+    return given
 
 
 def tuples(fields: dict[str, Any]) -> dict[str, Any]:

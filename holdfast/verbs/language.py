@@ -30,6 +30,11 @@ def _add_fit(steps: Any) -> None:
     parser.add_argument(
         "--preset", metavar="NAME", help="settings to begin with; see `holdfast language presets`"
     )
+    parser.add_argument(
+        "--start",
+        metavar="MODEL",
+        help="go on from this model; its settings hold but those given",
+    )
     parser.add_argument("--valid", metavar="TEXT", help="watch this text, not the end of TEXT")
     parser.add_argument("--test", metavar="TEXT", help="score this text when all is done")
     parser.add_argument("--plot", metavar="PNG", help="picture of the losses to write")

@@ -69,7 +69,12 @@ SETTINGS = (
     Setting(TRAIN, "decay_after", 0, whole, "N", "epochs before the schedule decay begins"),
     Setting(TRAIN, "gradient_clip", 1.0, number, "NORM", "largest norm of a gradient, 0 for any"),
     Setting(
-        TRAIN, "averaging", 0.0, decay, "DECAY", "of the weights' average, or triggered (NT-ASGD)"
+        TRAIN,
+        "averaging",
+        0.0,
+        decay,
+        "DECAY",
+        "of the weights' average, triggered (NT-ASGD) or mean (since training began)",
     ),
     Setting(TRAIN, "trigger", 5, count, "N", "epochs without progress that trigger it"),
     Setting(TRAIN, "max_epochs", 10, count, "N", "epochs at most"),

@@ -63,8 +63,8 @@ def number(text: str) -> float:
 
 
 def decay(text: str) -> float | str:
-    """A number, or the word ``triggered``."""
-    return text if text == "triggered" else number(text)
+    """A number, or the word ``triggered`` or ``mean``."""
+    return text if text in ("triggered", "mean") else number(text)
 
 
 def share_or_rows(text: str) -> float | int:

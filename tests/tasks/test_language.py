@@ -167,6 +167,39 @@ def test_resume_equals_an_uninterrupted_run(settings: dict[str, Any], tmp_path: 
         assert tensor.equal(theirs[name]), name
 
 
+def test_a_training_goes_on_from_another_model(tmp_path: Path) -> None:
+    first = LanguageModel(**{**SMALL, "max_epochs": 8, "learning_rate": 0.03}).fit(TEXT)
+    first.save(tmp_path / "first")
+    before = {name: tensor.clone() for name, tensor in first.net_.state_dict().items()}
+    other = "a cat sat on a dog\nthe mat ran to a mat\n" * 8
+    how = {**SMALL, "optimizer": "sgd", "averaging": "mean", "learning_rate": 0.3}
+    again = [LanguageModel(**how).fit(other, start=start) for start in (first, tmp_path / "first")]
+    assert again[0].history_ == again[1].history_
+    anew = LanguageModel(**how).fit(other)
+    assert again[0].history_[0]["valid_loss"] < anew.history_[-1]["valid_loss"]
+    assert again[0].history_[1]["valid_loss"] < again[0].history_[0]["valid_loss"]
+    assert again[0].tokens_.as_bytes() == first.tokens_.as_bytes()
+    assert_same(first.net_.state_dict(), before)
+    again[0].save(tmp_path / "again")
+    assert again[0].data_["start"] in (tmp_path / "again" / "card.md").read_text()
+
+
+def test_a_start_of_another_shape_or_vocabulary_is_refused(tmp_path: Path) -> None:
+    first = LanguageModel(**{**SMALL, "max_epochs": 1}).fit(TEXT)
+    with pytest.raises(DataError, match=r"start: .* hidden_size=6, this LanguageModel has 7"):
+        LanguageModel(**{**SMALL, "hidden_size": 7}).fit(TEXT, start=first)
+    with pytest.raises(DataError, match=r"start: .* level='character', this .* has 'word'"):
+        LanguageModel(**SMALL, level="word").fit(TEXT, start=first)
+    with pytest.raises(ModelError, match="no model yet"):
+        LanguageModel(**SMALL).fit(TEXT, start=LanguageModel(**SMALL))
+    with pytest.raises(DataError, match="expected a fitted model, or the path of its folder, got"):
+        LanguageModel(**SMALL).fit(TEXT, start=first.net_)  # pyright: ignore[reportArgumentType]
+    file = tmp_path / "checkpoint"
+    LanguageModel(**SMALL).fit(TEXT, start=first, checkpoint=file)
+    with pytest.raises(ModelError, match="made with start = "):
+        LanguageModel(**SMALL).fit(TEXT, checkpoint=file, resume=True)
+
+
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint"
     settings = {**SMALL, "max_epochs": 1, "schedule": "linear"}

@@ -58,6 +58,21 @@ def test_from_a_text_to_a_model_a_score_and_more_of_it(
     assert "never seen in training" in capsys.readouterr().err
 
 
+def test_a_model_is_gone_on_with(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["language", "fit", text, "--out", str(first), *SIZE]) == 0
+    go_on = ["language", "fit", text, "--out", str(second), "--start", str(first)]
+    assert main([*go_on, "--averaging", "mean", "--max-epochs", "1"]) == 0
+    model = LanguageModel.load(second)
+    assert (model.averaging, model.hidden_size) == ("mean", LanguageModel.load(first).hidden_size)
+    assert "start" in model.data_
+    out = ["language", "fit", text, "--out", str(tmp_path / "third"), "--start", str(first)]
+    assert main([*out, "--hidden-size", "9"]) == 2
+    assert "this LanguageModel has 9" in capsys.readouterr().err
+
+
 def test_a_folder_is_trained_watched_and_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.errors import ModelError
-from holdfast.tasks.average import Running, Triggered
+from holdfast.tasks.average import Running, Triggered, make_average
 from holdfast.tasks.checkpoint import Progress, load_progress
 from holdfast.tasks.trainer import Plan, Trainer, Work
 from tests.helpers import assert_same
@@ -152,6 +152,18 @@ def test_the_triggered_average_is_the_mean_since_the_trigger() -> None:
         average.follow()
         seen.append(float(average.tensors["weight"]))
     assert_same(seen, [7.0, 7.0, sum(values) / 3])
+
+
+def test_the_mean_is_that_of_all_weights() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    average = make_average(net, "mean", "steps", patience=1)
+    for value, losses in ((4.0, []), (1.0, []), (1.0, [2.0, 1.0])):
+        average.begin(losses, 0)
+        with torch.no_grad():
+            net.weight.fill_(value)
+        average.update(0)
+        average.follow()
+    assert_same(float(average.tensors["weight"]), 2.0)
 
 
 def test_a_running_average_counts_steps_or_epochs() -> None:

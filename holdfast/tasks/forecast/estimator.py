@@ -35,9 +35,8 @@ from holdfast.tasks.forecast.settings import check_settings, columns_of
 from holdfast.tasks.forecast.shards import predict_shards
 from holdfast.tasks.forecast.short import only, warn_of_few_rows
 from holdfast.tasks.forecast.stream import Stream
-from holdfast.tasks.forecast.transfer import as_model
 from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
-from holdfast.tasks.parameters import Estimator, tuples, unfitted
+from holdfast.tasks.parameters import Estimator, as_model, tuples, unfitted
 from holdfast.tasks.team import Team
 
 FORMAT = "holdfast.forecast"
@@ -194,7 +193,7 @@ class Forecaster(Estimator):
         self.chosen_ = {"changes": {}, "reason": "as given", "table": ""}
         whole = self.read(X, static=static)
         panel = without_calibration(self, whole)
-        begin = None if start is None else as_model(start, type(self))
+        begin = None if start is None else as_model(start, type(self).load)
         file = None if checkpoint is None else Path(checkpoint)
         trained = self
         if self.model == "auto":

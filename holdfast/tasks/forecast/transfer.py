@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import TYPE_CHECKING
 
@@ -54,8 +53,3 @@ def take_over(start: ForecastNet, net: ForecastNet) -> int:
         for name, tensor in kept.items():
             ours[name].copy_(tensor)
     return sum(t.numel() for t in kept.values())
-
-
-def as_model(start: Forecaster | str | os.PathLike[str], kind: type[Forecaster]) -> Forecaster:
-    """The fitted model itself, or the one in a folder."""
-    return start if isinstance(start, kind) else kind.load(start)  # type: ignore[arg-type]

@@ -19,6 +19,9 @@ def model_card(config: dict[str, Any], scores: str = "") -> str:
         f"text that was watched is the least: {nats:.4f} nats per {level}, perplexity "
         f"{math.exp(nats):.2f}."
     )
+    begun = {}
+    if "start" in data:
+        begun["start"] = f"weights and vocabulary of an earlier model, `{data['start']}`"
     return write_card(
         title="A language model",
         lead=f"What comes next in a text, {level} by {level}, after `{data['name']}`.",
@@ -29,6 +32,7 @@ def model_card(config: dict[str, Any], scores: str = "") -> str:
             f"{level}s trained on": f"{data['tokens']:,}, unknown {data['unknown']:,}",
             f"{level}s watched": f"{data['watched']:,}, unknown {data['watched_unknown']:,}",
             "vocabulary": f"{data['vocabulary']:,}",
+            **begun,
         },
         settings=settings,
         training=training,

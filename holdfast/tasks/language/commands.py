@@ -27,7 +27,9 @@ def fit(arguments: Namespace, settings: dict[str, Any]) -> int:
     if attempt.finished():
         print(NOTHING_LEFT.format(attempt.out))
         return 0
-    base = preset(arguments.preset) if arguments.preset else {}
+    start = None if arguments.start is None else LanguageModel.load(arguments.start)
+    base = {} if start is None else start.get_params()
+    base |= preset(arguments.preset) if arguments.preset else {}
     model = LanguageModel(**{**base, **settings})
     check_settings(model.get_params())
 
@@ -36,6 +38,7 @@ def fit(arguments: Namespace, settings: dict[str, Any]) -> int:
             model.fit(
                 arguments.data,
                 valid=arguments.valid,
+                start=start,
                 checkpoint=attempt.checkpoint,
                 resume=arguments.resume,
                 report=watcher,

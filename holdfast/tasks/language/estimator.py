@@ -24,9 +24,10 @@ from holdfast.tasks.language.scoring import (
     stream_losses,
 )
 from holdfast.tasks.language.settings import check_settings, preset
+from holdfast.tasks.language.starting import Start, check_start
 from holdfast.tasks.language.tokens import VOCABULARY, Words, check_known, load_tokens
 from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
-from holdfast.tasks.parameters import Estimator, tuples
+from holdfast.tasks.parameters import Estimator, as_model, tuples
 
 FORMAT = "holdfast.language"
 
@@ -183,6 +184,7 @@ class LanguageModel(Estimator):
         y: None = None,
         *,
         valid: Any = None,
+        start: LanguageModel | str | os.PathLike[str] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         report: Callable[[Progress], None] | None = None,
@@ -191,19 +193,22 @@ class LanguageModel(Estimator):
 
         X is the path of a text file (also .gz, .xz), a folder with ``train.txt`` and ``valid.txt``
         in the form of the Penn Treebank, a text (a string with a line end in it), or a list of
-        texts. `valid`, of the same kinds, is watched instead of the end of X. With `checkpoint`,
+        texts. `valid`, of the same kinds, is watched instead of the end of X. With
+        `start`, a fitted model or its folder, training begins with its weights and its vocabulary:
+        to go on with another text, or with other settings of the training. With `checkpoint`,
         every epoch is written to that file; with `resume`, training goes on from it (from the start
         when it is not there) to the same result as without the interruption. `report` is called
         after every epoch with the `Progress`.
 
-        Raises `DataError` for texts that cannot be used, `ModelError` for a checkpoint that does
-        not fit or a full disk.
+        Raises `DataError` for texts that cannot be used and a `start` of another shape,
+        `ModelError` for a checkpoint that does not fit or a full disk.
         """
         settings = self.get_params()
         check_settings(settings)
+        begin = None if start is None else self._begin(as_model(start, LanguageModel.load))
         parts = read_parts(X, self.validation, self.encoding, valid)
         file = None if checkpoint is None else Path(checkpoint)
-        fitted = fit_network(settings, parts, file, resume, report)
+        fitted = fit_network(settings, parts, file, resume, report, begin)
         self.tokens_, self.net_, self.data_ = fitted.tokens, fitted.net.eval(), fitted.data
         self.history_ = fitted.progress.history
         self.best_epoch_ = fitted.progress.best_epoch
@@ -346,6 +351,11 @@ class LanguageModel(Estimator):
     def _check_fitted(self) -> None:
         if not hasattr(self, "net_"):
             raise ModelError("this LanguageModel has no model yet; call fit, or LanguageModel.load")
+
+    def _begin(self, start: LanguageModel) -> Start:
+        start._check_fitted()
+        check_start(start.get_params(), self.get_params())
+        return Start(start.tokens_, start.net_)
 
     def _before(self, after: Any) -> np.ndarray:
         if after is None:

@@ -15,6 +15,7 @@ from holdfast.tasks.checkpoint import Progress, load_progress
 from holdfast.tasks.language.net import LanguageNet
 from holdfast.tasks.language.reading import Parts, Text
 from holdfast.tasks.language.settings import FREE_TO_CHANGE, plan_of, shape_of
+from holdfast.tasks.language.starting import Start
 from holdfast.tasks.language.tokens import Tokens, learn_tokens
 from holdfast.tasks.language.training import LanguageWork
 from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
@@ -37,13 +38,20 @@ def fit_network(
     checkpoint: Path | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] | None = None,
+    start: Start | None = None,
 ) -> Fitted:
     """Learn the tokens of a text, and train a network on it.
+
+    Arguments:
+        start: what to begin with; then the tokens are those of it.
 
     Errors: `DataError` for a text that is too short, `ModelError` for a checkpoint that does not
     fit.
     """
-    tokens = learn_tokens(parts.train.text, settings, parts.folder)
+    if start is None:
+        tokens = learn_tokens(parts.train.text, settings, parts.folder)
+    else:
+        tokens = start.tokens
     train, valid = (tokens.encode(part.text) for part in (parts.train, parts.valid))
     _check_length(parts.train, train, settings)
     if not len(valid):
@@ -56,10 +64,14 @@ def fit_network(
     if settings["schedule"] in ("cosine", "linear"):
         identity["max_epochs"] = settings["max_epochs"]
     identity["data"] = digest.hexdigest()
+    if start is not None:
+        identity["start"] = start.digest
     progress = Progress(identity)
     if resume and checkpoint is not None and checkpoint.exists():
         progress = load_progress(checkpoint, identity)
     net = new_network(settings, len(tokens))
+    if start is not None:
+        net.load_state_dict(start.net.state_dict())
     work = LanguageWork(
         net,
         train,
@@ -84,6 +96,8 @@ def fit_network(
         "watched_unknown": int((valid == tokens.unknown).sum()),
         "vocabulary": len(tokens),
     }
+    if start is not None:
+        data["start"] = identity["start"]
     assert isinstance(trained, LanguageNet)
     return Fitted(tokens, trained.cpu(), progress, data)
 

@@ -9,6 +9,7 @@ import torch
 
 from holdfast.errors import CellError, DataError, did_you_mean
 from holdfast.nn.checks import find_cell
+from holdfast.tasks.average import MEAN, TRIGGERED
 from holdfast.tasks.language.net import PERSISTENT, SMALLER, Dropouts, Shape
 from holdfast.tasks.language.tokens import ENDS, LEVELS, SPLITS
 from holdfast.tasks.trainer import OPTIMIZERS, PRECISIONS, SCHEDULES, Plan
@@ -71,7 +72,7 @@ _AWD: dict[str, Any] = {
     "learning_rate": 30.0,
     "weight_decay": 1.2e-6,
     "gradient_clip": 0.25,
-    "averaging": "triggered",
+    "averaging": TRIGGERED,
     "trigger": 5,
     "dropout": 0.25,
     "dropout_embedding": 0.1,
@@ -210,9 +211,10 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 def _check_averaging(value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value != "triggered" and not (number and 0 <= value < 1):
+    if value not in (TRIGGERED, MEAN) and not (number and 0 <= value < 1):
         raise DataError(
-            f'averaging={value!r}; expected a decay from 0 to below 1, or "triggered" (NT-ASGD)'
+            f'averaging={value!r}; expected a decay from 0 to below 1, "{TRIGGERED}" (NT-ASGD) or '
+            f'"{MEAN}"'
         )
 
 
