@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,12 @@ class Plan:
     trigger: int = 5
     device: str = "cpu"
     precision: str = "float32"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], **others: Any) -> Plan:
+        """The plan that a task's settings describe, and what it decides besides."""
+        values = {name: settings[name] for name in cls.__dataclass_fields__ if name in settings}
+        return cls(**{**values, **others})
 
     def rate(self, epoch: float, losses: list[float] | None = None) -> float:
         """The learning rate at a (broken) number of epochs done, after these held-out losses."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,11 @@ from holdfast.tasks.checkpoint import Progress, load_progress
 from holdfast.tasks.classify.encoding import Encoding, Scale, check_series
 from holdfast.tasks.classify.labels import Given, Labels, class_weights, rare, split_held_out
 from holdfast.tasks.classify.network import ClassifierNet, Shape
-from holdfast.tasks.classify.settings import FREE_TO_CHANGE, plan_of, poolings
+from holdfast.tasks.classify.settings import FREE_TO_CHANGE, poolings
 from holdfast.tasks.classify.tokens import Tokens
 from holdfast.tasks.classify.training import Goal, Part, Training
 from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
-from holdfast.tasks.trainer import Trainer
+from holdfast.tasks.trainer import Plan, Trainer
 
 if TYPE_CHECKING:
     from holdfast.tasks.classify.estimator import SequenceClassifier
@@ -111,7 +111,7 @@ def fit_networks(model: SequenceClassifier, data: Data, run: Run) -> Fitted:
         work = Training(
             net, train, held_out, goal, model.batch_size, seed, model.monitor, model.device
         )
-        plan = replace(plan_of(model.get_params()), seed=seed)
+        plan = Plan.of(model.get_params(), seed=seed)
         nets.append(Trainer(work, plan, progress).run(file, run.report).cpu())
         progresses.append(progress)
     return Fitted(encoding, labels, nets, progresses, train, held_out, labels.count(targets))

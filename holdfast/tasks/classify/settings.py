@@ -13,10 +13,10 @@ from holdfast.data.examples import Fields
 from holdfast.errors import DataError, did_you_mean
 from holdfast.nn import checks
 from holdfast.nn.options import Options
+from holdfast.tasks import checking
 from holdfast.tasks.classify.pooling import POOLINGS
 from holdfast.tasks.classify.tokens import KINDS
 from holdfast.tasks.classify.training import MONITORS
-from holdfast.tasks.trainer import Plan
 
 COUNTS = (
     "embedding_size",
@@ -38,7 +38,12 @@ SHARES = (
     "averaging",
 )
 MISSING = ("error", "mask")
-SCHEDULES = ("constant", "cosine", "linear", "plateau")
+CHOICES = {
+    "tokens": KINDS,
+    "missing": MISSING,
+    "monitor": MONITORS,
+    "schedule": ("constant", "cosine", "linear", "plateau"),
+}
 # Options of a layer that are settings of their own here, or that the pooling cannot read.
 NAMED = ("input_dropout", "recurrent_dropout", "merge")
 # What may differ between a run and its continuation.
@@ -47,50 +52,23 @@ FREE_TO_CHANGE = ("max_epochs", "patience", "device")
 
 def check_settings(settings: dict[str, Any]) -> None:
     """Refuse what cannot be trained with, naming the setting, in `DataError`."""
-    for name in COUNTS:
-        _check_count(name, settings[name])
+    checking.check_counts(settings, *COUNTS)
+    checking.check_counts(settings, "seed", least=0)
     if settings["max_tokens"] is not None:
-        _check_count("max_tokens", settings["max_tokens"])
-    for name in SHARES:
-        if not 0 <= settings[name] < 1:
-            raise DataError(f"{name}={settings[name]!r}; expected a share from 0 to below 1")
-    for name, known in (
-        ("tokens", KINDS),
-        ("missing", MISSING),
-        ("monitor", MONITORS),
-        ("schedule", SCHEDULES),
-    ):
-        _check_choice(name, settings[name], known)
+        checking.check_counts(settings, "max_tokens")
+    checking.check_shares(settings, *SHARES)
+    checking.check_choices(settings, CHOICES)
     for way in poolings(settings):
-        _check_choice("pooling", way, POOLINGS)
+        checking.check_choice("pooling", way, POOLINGS)
     if not poolings(settings):
         raise DataError(f"pooling=(); expected one or more of {', '.join(map(repr, POOLINGS))}")
-    if not 0 < settings["validation"] < 0.9:
-        raise DataError(f"validation={settings['validation']!r}; expected a share from 0 to 0.9")
+    checking.check_validation(settings)
+    checking.check_positive(settings, "learning_rate")
+    checking.check_not_negative(settings, "weight_decay", "gradient_clip")
     threshold = settings["threshold"]
     if threshold != "best" and not (isinstance(threshold, (int, float)) and 0 < threshold < 1):
         raise DataError(f'threshold={threshold!r}; expected a number from 0 to 1, or "best"')
-    if not settings["learning_rate"] > 0:
-        raise DataError(f"learning_rate={settings['learning_rate']!r}; expected a number above 0")
-    for name in ("weight_decay", "gradient_clip"):
-        if not settings[name] >= 0:
-            raise DataError(f"{name}={settings[name]!r}; expected 0 or a number above")
-    if settings["seed"] < 0:
-        raise DataError(f"seed={settings['seed']!r}; expected a whole number from 0 on")
     _check_layer(settings)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise DataError(f"{name}={value!r}; expected a whole number from 1 on")
-
-
-def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise DataError(
-            f"{name}={value!r}; expected one of {', '.join(map(repr, known))}"
-            f"{did_you_mean(str(value), known)}"
-        )
 
 
 def _check_layer(settings: dict[str, Any]) -> None:
@@ -130,9 +108,3 @@ def fields(settings: Mapping[str, Any]) -> Fields:
         tuple(settings["values"]),
         settings["encoding"],
     )
-
-
-def plan_of(settings: dict[str, Any]) -> Plan:
-    """How to train."""
-    values = {name: settings[name] for name in Plan.__dataclass_fields__ if name in settings}
-    return Plan(**values, averaged_by="steps")

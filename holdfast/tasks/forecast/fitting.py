@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ from holdfast.tasks.checkpoint import Progress, load_progress
 from holdfast.tasks.forecast.nets import NETS, ForecastNet, Shape, make_net
 from holdfast.tasks.forecast.origins import training_origins
 from holdfast.tasks.forecast.recipe import choose_recipe, held_out
-from holdfast.tasks.forecast.settings import FREE_TO_CHANGE, head_of, plan_of
+from holdfast.tasks.forecast.settings import FREE_TO_CHANGE, head_of
 from holdfast.tasks.forecast.short import without_short
 from holdfast.tasks.forecast.training import Training
 from holdfast.tasks.forecast.transfer import check_start, take_over
 from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
 from holdfast.tasks.team import Team
-from holdfast.tasks.trainer import Trainer
+from holdfast.tasks.trainer import Plan, Trainer
 
 if TYPE_CHECKING:
     from holdfast.tasks.forecast.estimator import Forecaster
@@ -108,7 +108,7 @@ def _fit_member(
         theirs: Any = run.start.nets_[member % len(run.start.nets_)]
         take_over(theirs, net)
     data = training_origins(model, net, windows, counts)
-    plan = replace(plan_of(settings), seed=model.seed + STRIDE * member)
+    plan = Plan.of(settings, seed=model.seed + STRIDE * member, averaged_by="epochs")
     work = Training(net, data, model.batch_size, tuple(model.augment), model.device, run.team)
     trained = Trainer(work, plan, progress).run(file, run.report)
     return trained.cpu(), progress

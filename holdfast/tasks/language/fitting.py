@@ -14,12 +14,12 @@ from holdfast.errors import DataError
 from holdfast.tasks.checkpoint import Progress, load_progress
 from holdfast.tasks.language.net import LanguageNet
 from holdfast.tasks.language.reading import Parts, Text
-from holdfast.tasks.language.settings import FREE_TO_CHANGE, plan_of, shape_of
+from holdfast.tasks.language.settings import FREE_TO_CHANGE, shape_of
 from holdfast.tasks.language.starting import Start
 from holdfast.tasks.language.tokens import Tokens, learn_tokens
 from holdfast.tasks.language.training import LanguageWork
 from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
-from holdfast.tasks.trainer import Trainer
+from holdfast.tasks.trainer import Plan, Trainer
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def fit_network(
         seed=settings["seed"],
         device=settings["device"],
     )
-    trained = Trainer(work, plan_of(settings), progress).run(checkpoint, report)
+    trained = Trainer(work, Plan.of(settings), progress).run(checkpoint, report)
     data = {
         "name": Path(parts.train.name).name if parts.train.is_file else parts.train.name,
         "sha256": digest.hexdigest(),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from holdfast.errors import CellError, DataError, did_you_mean
 from holdfast.nn.checks import find_cell
+from holdfast.tasks import checking
 from holdfast.tasks.average import MEAN, TRIGGERED
 from holdfast.tasks.language.net import PERSISTENT, SMALLER, Dropouts, Shape
 from holdfast.tasks.language.tokens import ENDS, LEVELS, SPLITS
-from holdfast.tasks.trainer import OPTIMIZERS, PRECISIONS, SCHEDULES, Plan
+from holdfast.tasks.trainer import OPTIMIZERS, PRECISIONS, SCHEDULES
 
 COUNTS = (
     "hidden_size",
@@ -172,41 +171,19 @@ def preset(name: str) -> dict[str, Any]:
 
 def check_settings(settings: dict[str, Any]) -> None:
     """Refuse what cannot be trained with, naming the setting, in `DataError`."""
-    for name in COUNTS:
-        value = settings[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise DataError(f"{name}={value!r}; expected a whole number from 1 on")
-    for name, known in KINDS.items():
-        value = settings[name]
-        if value not in known:
-            raise DataError(
-                f"{name}={value!r}; expected one of {', '.join(map(repr, known))}"
-                f"{did_you_mean(str(value), known)}"
-            )
-    for name in SHARES:
-        if not 0 <= settings[name] < 1:
-            raise DataError(f"{name}={settings[name]!r}; expected a share from 0 to below 1")
-    for name in NOT_NEGATIVE:
-        if not settings[name] >= 0:
-            raise DataError(f"{name}={settings[name]!r}; expected 0 or a number above")
-    if not settings["learning_rate"] > 0:
-        raise DataError(f"learning_rate={settings['learning_rate']!r}; expected a number above 0")
+    checking.check_counts(settings, *COUNTS)
+    checking.check_counts(settings, "seed", least=0)
+    checking.check_choices(settings, KINDS)
+    checking.check_shares(settings, *SHARES)
+    checking.check_not_negative(settings, *NOT_NEGATIVE)
+    checking.check_positive(settings, "learning_rate")
+    checking.check_validation(settings)
+    checking.check_device(settings)
     if not settings["decay"] >= 1:
         raise DataError(f"decay={settings['decay']!r}; expected what a rate is divided by, from 1")
-    if not 0 < settings["validation"] < 0.9:
-        raise DataError(
-            f"validation={settings['validation']!r}; expected a share between 0 and 0.9"
-        )
-    if not isinstance(settings["seed"], int) or settings["seed"] < 0:
-        raise DataError(f"seed={settings['seed']!r}; expected a whole number from 0 on")
     _check_averaging(settings["averaging"])
     _check_vocabulary(settings)
     _check_cell(settings["cell"])
-    try:
-        torch.empty(0, device=settings["device"])
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"device={settings['device']!r} cannot be used here: {reason}") from error
 
 
 def _check_averaging(value: Any) -> None:
@@ -245,12 +222,6 @@ def _check_cell(name: Any) -> None:
     beside = [name for name in found.inputs if name != "x"]
     if beside:
         raise DataError(f"cell={name!r} wants {', '.join(beside)} beside a text; take another")
-
-
-def plan_of(settings: dict[str, Any]) -> Plan:
-    """How to train."""
-    values = {name: settings[name] for name in Plan.__dataclass_fields__ if name in settings}
-    return Plan(**values)
 
 
 def shape_of(settings: Mapping[str, Any], tokens: int) -> Shape:

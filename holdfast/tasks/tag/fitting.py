@@ -19,10 +19,10 @@ from holdfast.tasks.tag.encoded import Lexicon
 from holdfast.tasks.tag.labels import Labels
 from holdfast.tasks.tag.net import Shape, TagNet
 from holdfast.tasks.tag.sentences import Sentences
-from holdfast.tasks.tag.settings import FREE_TO_CHANGE, plan_of
+from holdfast.tasks.tag.settings import FREE_TO_CHANGE
 from holdfast.tasks.tag.training import Held, Tagging
 from holdfast.tasks.tag.words import Normal
-from holdfast.tasks.trainer import Trainer
+from holdfast.tasks.trainer import Plan, Trainer
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def fit_network(
         settings["seed"],
         settings["device"],
     )
-    trained = Trainer(work, plan_of(settings), progress).run(run.checkpoint, run.report)
+    trained = Trainer(work, Plan.of(settings), progress).run(run.checkpoint, run.report)
     trained.cpu()
     return Fitted(lexicon, net, word_size, progress, data)
 

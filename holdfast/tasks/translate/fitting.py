@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from torch import nn
 from holdfast.errors import DataError, LongTextWarning
 from holdfast.nn.sampling import Sampling
 from holdfast.tasks.checkpoint import Progress, load_progress
-from holdfast.tasks.trainer import Trainer
+from holdfast.tasks.trainer import Plan, Trainer
 from holdfast.tasks.translate.codec import Codec
 from holdfast.tasks.translate.corpus import Corpus, make_corpus
 from holdfast.tasks.translate.network import STRIDE, new_network
 from holdfast.tasks.translate.pairs import Pairs
 from holdfast.tasks.translate.scores import bleu
 from holdfast.tasks.translate.searching import search
-from holdfast.tasks.translate.settings import FREE_TO_CHANGE, least_count, never_said, plan_of
+from holdfast.tasks.translate.settings import FREE_TO_CHANGE, least_count, never_said
 from holdfast.tasks.translate.training import Translating
 
 
@@ -146,7 +146,7 @@ def _fit_member(
     own = {**settings, "seed": seed}
     watching = watch if settings["watch"] == "bleu" else None
     work = Translating(net, corpus, watched, own, watching)
-    plan = replace(plan_of(settings), seed=seed)
+    plan = Plan.of(settings, seed=seed)
     trained = Trainer(work, plan, progress).run(file, run.report)
     return trained.cpu(), progress
 

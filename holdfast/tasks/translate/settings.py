@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from holdfast.data.text.subwords import KINDS
-from holdfast.errors import DataError, did_you_mean
+from holdfast.errors import DataError
 from holdfast.nn.beam import PENALTIES, Beam
 from holdfast.nn.bridge import KINDS as BRIDGES
 from holdfast.nn.scores import SCORES
-from holdfast.tasks.trainer import Plan
+from holdfast.tasks import checking
 from holdfast.tasks.translate.codec import BEGIN, LEVELS, PAD, UNK
 
 COUNTS = (
@@ -68,47 +66,21 @@ FREE_TO_CHANGE = (
 
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Refuse what cannot be trained with, naming the setting, in `DataError`."""
-    for name in COUNTS:
-        _check_count(name, settings[name])
+    checking.check_counts(settings, *COUNTS)
+    checking.check_counts(settings, "seed", least=0)
     for name in ("min_count", "batch_tokens"):
         if settings[name] is not None:
-            _check_count(name, settings[name])
-    for name, known in CHOICES.items():
-        value = settings[name]
-        if value not in known:
-            raise DataError(
-                f"{name}={value!r}; expected one of {', '.join(map(repr, known))}"
-                f"{did_you_mean(str(value), [one for one in known if one])}"
-            )
-    for name in SHARES:
-        if not 0 <= settings[name] < 1:
-            raise DataError(f"{name}={settings[name]!r}; expected a share from 0 to below 1")
-    for name in NOT_BELOW_ZERO:
-        if not settings[name] >= 0:
-            raise DataError(f"{name}={settings[name]!r}; expected 0 or a number above")
-    if not 0 < settings["validation"] < 0.9:
-        raise DataError(
-            f"validation={settings['validation']!r}; expected a share between 0 and 0.9"
-        )
+            checking.check_counts(settings, name)
+    checking.check_choices(settings, CHOICES)
+    checking.check_shares(settings, *SHARES)
+    checking.check_not_negative(settings, *NOT_BELOW_ZERO)
+    checking.check_positive(settings, "learning_rate")
+    checking.check_validation(settings)
+    checking.check_device(settings)
     if not 0 <= settings["teacher_forcing"] <= 1:
         raise DataError(
             f"teacher_forcing={settings['teacher_forcing']!r}; expected a share from 0 to 1"
         )
-    if not settings["learning_rate"] > 0:
-        raise DataError(f"learning_rate={settings['learning_rate']!r}; expected a number above 0")
-    if settings["seed"] < 0:
-        raise DataError(f"seed={settings['seed']!r}; expected a whole number from 0 on")
-    try:
-        torch.empty(0, device=settings["device"])
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"device={settings['device']!r} cannot be used here: {reason}") from error
-
-
-def plan_of(settings: Mapping[str, Any]) -> Plan:
-    """How to train."""
-    values = {name: settings[name] for name in Plan.__dataclass_fields__ if name in settings}
-    return Plan(**values)
 
 
 def least_count(settings: Mapping[str, Any]) -> int:
