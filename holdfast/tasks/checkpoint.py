@@ -8,6 +8,7 @@ epoch come from a generator seeded with (seed, epoch).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,31 @@ class Progress:
     def epochs(self) -> int:
         """How many epochs are done."""
         return len(self.history)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a training is kept: its checkpoint, whether it goes on from it, and who is told."""
+
+    checkpoint: Path | None = None
+    resume: bool = False
+    report: Callable[[Progress], None] | None = None
+
+    def file(self, member: int = 0) -> Path | None:
+        """The checkpoint of one of several networks."""
+        if self.checkpoint is None or not member:
+            return self.checkpoint
+        return self.checkpoint.with_name(f"{self.checkpoint.name}.{member}")
+
+    def progress(self, identity: dict[str, Any], member: int = 0) -> Progress:
+        """Where a training stands: at its beginning, or at the checkpoint to go on from.
+
+        Errors: `ModelError` for a checkpoint of other settings or data.
+        """
+        file = self.file(member)
+        if self.resume and file is not None and file.exists():
+            return load_progress(file, identity)
+        return Progress(identity)
 
 
 GROUPS = ("module", "average", "best", "optimizer")

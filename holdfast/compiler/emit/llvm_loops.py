@@ -271,27 +271,42 @@ class Emitter:
         """A vector of units from a row of exactly H elements; zero beyond its end."""
         if mask is None:
             return self.vector_at(pointer)
-        vector = self.math.vector
-        wide = self.builder.bitcast(pointer, vector.as_pointer())
-        kinds = [vector.as_pointer(), I32, self.mask_type, vector]
-        function = self._masked("load", ir.FunctionType(vector, kinds))
-        align = ir.Constant(I32, self.math.form.itemsize)
-        return self.builder.call(function, [wide, align, mask, self.math.const(0.0)])
+        math = self.math
+        return self.load_masked(pointer, mask, math.const(0.0), math.suffix, math.form.itemsize)
 
     def store_units(self, value: Value, pointer: Value, mask: Value | None) -> None:
         """A vector of units to a row of exactly H elements; nothing beyond its end."""
         if mask is None:
             self.put_vector(value, pointer)
             return
-        vector = self.math.vector
+        self.store_masked(value, pointer, mask, self.math.suffix, self.math.form.itemsize)
+
+    def load_masked(
+        self, pointer: Value, mask: Value, other: Value, suffix: str, itemsize: int
+    ) -> Value:
+        """The lanes of a vector in memory that the mask names, of `other` the rest.
+
+        Arguments:
+            suffix: of the intrinsic, as LLVM names the vector. itemsize: bytes of an element.
+        """
+        vector = other.type
+        wide = self.builder.bitcast(pointer, vector.as_pointer())
+        kinds = [vector.as_pointer(), I32, self.mask_type, vector]
+        function = self._masked("load", suffix, ir.FunctionType(vector, kinds))
+        return self.builder.call(function, [wide, ir.Constant(I32, itemsize), mask, other])
+
+    def store_masked(
+        self, value: Value, pointer: Value, mask: Value, suffix: str, itemsize: int
+    ) -> None:
+        """The lanes of a vector that the mask names to memory; arguments as `load_masked`."""
+        vector = value.type
         wide = self.builder.bitcast(pointer, vector.as_pointer())
         kinds = [vector, vector.as_pointer(), I32, self.mask_type]
-        function = self._masked("store", ir.FunctionType(ir.VoidType(), kinds))
-        align = ir.Constant(I32, self.math.form.itemsize)
-        self.builder.call(function, [value, wide, align, mask])
+        function = self._masked("store", suffix, ir.FunctionType(ir.VoidType(), kinds))
+        self.builder.call(function, [value, wide, ir.Constant(I32, itemsize), mask])
 
-    def _masked(self, verb: str, kind: ir.FunctionType) -> ir.Function:
-        name = f"llvm.masked.{verb}.{self.math.suffix}.p0"
+    def _masked(self, verb: str, suffix: str, kind: ir.FunctionType) -> ir.Function:
+        name = f"llvm.masked.{verb}.{suffix}.p0"
         found = self.module.globals.get(name)
         return found if found is not None else ir.Function(self.module, kind, name)
 
@@ -306,6 +321,17 @@ class Emitter:
                 loaded = SPELLINGS[root.op](self.math, *inputs)
             values[root] = loaded
         return values[root]
+
+
+def renewed(
+    sums: Sequence[Sequence[Value]], columns: Sequence[int], values: Sequence[Value]
+) -> list[list[Value]]:
+    """Sums `[row][column]` of which some columns are other values, row after row."""
+    result = [list(row) for row in sums]
+    for n, value in enumerate(values):
+        row, place = divmod(n, len(columns))
+        result[row][columns[place]] = value
+    return result
 
 
 def external(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import llvmlite.ir as ir
 
-from holdfast.compiler.emit.llvm_loops import I32, Emitter, number
+from holdfast.compiler.emit.llvm_loops import I32, Emitter, number, renewed
 from holdfast.compiler.emit.llvm_math import Value
 
 PAIRS = "pairs"
@@ -113,11 +113,7 @@ class Pairs:
                 for vector in vectors:
                     following.append(self._multiply(loop.values[len(following)], pair, vector))
             loop.carry(*following)
-        result = [list(row) for row in sums]
-        for q in range(len(rows)):
-            for n, column in enumerate(columns):
-                result[q][column] = loop.values[q * width + n]
-        return result
+        return renewed(sums, columns, loop.values)
 
     def _lanes(self, pointer: Value) -> Value:
         kind = ir.VectorType(I32, self.e.lanes)

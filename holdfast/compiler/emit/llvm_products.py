@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import llvmlite.ir as ir
 
 from holdfast.compiler.emit.llvm_dots import DOTS
-from holdfast.compiler.emit.llvm_loops import I32, Emitter, Sizes, number
+from holdfast.compiler.emit.llvm_loops import I32, Emitter, Sizes, number, renewed
 from holdfast.compiler.emit.llvm_math import Value
 from holdfast.compiler.emit.llvm_pairs import PAIRS
 
@@ -82,11 +82,7 @@ def product(
 
     with emitter.loop(number(0), number(depth), number(1), flat, "k") as loop:
         loop.carry(*turn(loop.index, loop.values))
-    result = [list(row) for row in sums]
-    for q in range(len(rows)):
-        for n, column in enumerate(columns):
-            result[q][column] = loop.values[q * width + n]
-    return result
+    return renewed(sums, columns, loop.values)
 
 
 def multiply(

@@ -13,7 +13,6 @@ import math
 import llvmlite.ir as ir
 
 from holdfast.compiler.emit.llvm_loops import (
-    I32,
     I64,
     Emitter,
     declare_body,
@@ -134,28 +133,17 @@ class _Softmax:
             e.store_units(b.fadd(e.load_units(place, mask), value), place, mask)
 
     def _load(self, pointer: Value, mask: Value) -> Value:
+        e = self.e
         if not self.narrow:
-            return self.e.load_units(pointer, mask)
-        e, kind = self.e, ir.VectorType(BFloat(), self.e.lanes)
-        arguments = [kind.as_pointer(), I32, e.mask_type, kind]
-        function = self._masked("load", ir.FunctionType(kind, arguments))
-        wide = e.builder.bitcast(pointer, kind.as_pointer())
-        zeros = ir.Constant(kind, None)
-        found = e.builder.call(function, [wide, ir.Constant(I32, 2), mask, zeros])
+            return e.load_units(pointer, mask)
+        zeros = ir.Constant(ir.VectorType(BFloat(), e.lanes), None)
+        found = e.load_masked(pointer, mask, zeros, f"v{e.lanes}bf16", 2)
         return e.builder.fpext(found, e.math.vector)
 
     def _store(self, value: Value, pointer: Value, mask: Value) -> None:
+        e = self.e
         if not self.narrow:
-            self.e.store_units(value, pointer, mask)
+            e.store_units(value, pointer, mask)
             return
-        e, kind = self.e, ir.VectorType(BFloat(), self.e.lanes)
-        arguments = [kind, kind.as_pointer(), I32, e.mask_type]
-        function = self._masked("store", ir.FunctionType(ir.VoidType(), arguments))
-        wide = e.builder.bitcast(pointer, kind.as_pointer())
-        rounded = e.builder.fptrunc(value, kind)
-        e.builder.call(function, [rounded, wide, ir.Constant(I32, 2), mask])
-
-    def _masked(self, verb: str, kind: ir.FunctionType) -> ir.Function:
-        name = f"llvm.masked.{verb}.v{self.e.lanes}bf16.p0"
-        found = self.e.module.globals.get(name)
-        return found if found is not None else ir.Function(self.e.module, kind, name)
+        rounded = e.builder.fptrunc(value, ir.VectorType(BFloat(), e.lanes))
+        e.store_masked(rounded, pointer, mask, f"v{e.lanes}bf16", 2)

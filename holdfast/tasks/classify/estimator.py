@@ -13,7 +13,7 @@ from torch import nn
 
 from holdfast.data.examples import Examples, is_table, read_examples
 from holdfast.errors import ModelError
-from holdfast.tasks.checkpoint import Progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.classify.answers import chances, chosen, joint_scores
 from holdfast.tasks.classify.attribution import Explanation, explain
 from holdfast.tasks.classify.calibration import (
@@ -27,7 +27,6 @@ from holdfast.tasks.classify.encoding import Encoding, Scale
 from holdfast.tasks.classify.fitting import (
     Data,
     Fitted,
-    Run,
     fit_networks,
     new_network,
     split,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from holdfast.data.examples import Examples
 from holdfast.data.text.vectors import read_vectors
 from holdfast.errors import DataError, RareLabelWarning
-from holdfast.tasks.checkpoint import Progress, load_progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.classify.encoding import Encoding, Scale, check_series
 from holdfast.tasks.classify.labels import Given, Labels, class_weights, rare, split_held_out
 from holdfast.tasks.classify.network import ClassifierNet, Shape
@@ -30,15 +28,6 @@ if TYPE_CHECKING:
 
 # Seeds of the members of an ensemble are so far apart that nobody's next seed meets them.
 STRIDE = 1_000_003
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a training is kept: its checkpoint, whether it goes on, and who is told."""
-
-    checkpoint: Path | None = None
-    resume: bool = False
-    report: Callable[[Progress], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,7 @@ def fit_networks(model: SequenceClassifier, data: Data, run: Run) -> Fitted:
     for member in range(model.members):
         net = new_network(model, encoding, labels, member)
         progress = _progress(model, data, run, member)
-        file = _file(run, member)
+        file = run.file(member)
         seed = model.seed + STRIDE * member
         work = Training(
             net, train, held_out, goal, model.batch_size, seed, model.monitor, model.device
@@ -180,20 +169,11 @@ def _take_vectors(
         net.embedding.weight.copy_(matrix)  # type: ignore[union-attr] (there are tokens)
 
 
-def _file(run: Run, member: int) -> Path | None:
-    if run.checkpoint is None or not member:
-        return run.checkpoint
-    return run.checkpoint.with_name(f"{run.checkpoint.name}.{member}")
-
-
 def _progress(model: SequenceClassifier, data: Data, run: Run, member: int) -> Progress:
     """Where the training of a member stands."""
     identity = {k: v for k, v in model.get_params().items() if k not in FREE_TO_CHANGE}
     identity = {**identity, "data": data.digest, "member": member}
-    file = _file(run, member)
-    if run.resume and file is not None and file.exists():
-        return load_progress(file, identity)
-    return Progress(identity)
+    return run.progress(identity, member)
 
 
 def spread_of(lengths: list[int]) -> dict[str, float]:

@@ -20,12 +20,12 @@ from holdfast.data.scaling import Scaling
 from holdfast.data.tables import TARGET, TIME
 from holdfast.data.windows import Recipe, Windows, make_windows
 from holdfast.errors import DataError, ModelError
-from holdfast.tasks.checkpoint import Progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.forecast import metrics
 from holdfast.tasks.forecast.card import model_card
 from holdfast.tasks.forecast.choosing import chosen
 from holdfast.tasks.forecast.cross_validation import Backtest, cross_validate
-from holdfast.tasks.forecast.fitting import Fitted, Run, fit_networks, new_network
+from holdfast.tasks.forecast.fitting import Course, Fitted, fit_networks, new_network
 from holdfast.tasks.forecast.forecasts import Forecasts, shares_of, to_frame
 from holdfast.tasks.forecast.intervals import HeldOut, conform, measure, without_calibration
 from holdfast.tasks.forecast.origins import origins_to_score
@@ -199,7 +199,7 @@ class Forecaster(Estimator):
         if self.model == "auto":
             self.chosen_ = chosen(self, panel, file, resume, getattr(report, "trial", None))
             trained = unfitted(self).set_params(**self.chosen_["changes"])
-        fitted = fit_networks(trained, panel, Run(begin, file, resume, report, team))
+        fitted = fit_networks(trained, panel, Course(Run(file, resume, report), begin, team))
         whole = only(replace(whole, schema=panel.schema), fitted.left_out)
         self._take(whole, fitted)
         self.held_out_ = measure(self, whole, fitted.panel, self._windows)

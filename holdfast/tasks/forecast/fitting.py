@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from torch import nn
 from holdfast.data.panel import Panel
 from holdfast.data.scaling import Scaling, fit_scales
 from holdfast.data.windows import Recipe, Windows, make_windows
-from holdfast.tasks.checkpoint import Progress, load_progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.forecast.nets import NETS, ForecastNet, Shape, make_net
 from holdfast.tasks.forecast.origins import training_origins
 from holdfast.tasks.forecast.recipe import choose_recipe, held_out
@@ -49,21 +47,19 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Run:
-    """How a training is started and kept: what it begins with, its checkpoint, who is told."""
+class Course:
+    """What a training begins with, how it is kept, and who shares it."""
 
+    run: Run
     start: Forecaster | None = None
-    checkpoint: Path | None = None
-    resume: bool = False
-    report: Callable[[Progress], None] | None = None
     team: Team | None = None
 
 
-def fit_networks(model: Forecaster, panel: Panel, run: Run) -> Fitted:
+def fit_networks(model: Forecaster, panel: Panel, course: Course) -> Fitted:
     """Train the networks of `model`, one for each of its members, on `panel`."""
-    if run.start is not None:
-        check_start(run.start, model, panel)
-    recipe = choose_recipe(model, panel) if run.start is None else run.start.recipe_
+    if course.start is not None:
+        check_start(course.start, model, panel)
+    recipe = choose_recipe(model, panel) if course.start is None else course.start.recipe_
     rows = np.array(list(training_rows(model, panel).values()))
     joint = NETS[model.model].joint
     panel, left_out = without_short(panel, rows, recipe, joint)
@@ -73,7 +69,7 @@ def fit_networks(model: Forecaster, panel: Panel, run: Run) -> Fitted:
     windows = make_windows(panel, scaling, recipe, panel.schema, known)
     nets, progresses = nn.ModuleList(), []
     for member in range(model.members):
-        net, progress = _fit_member(model, panel, windows, list(counts.values()), run, member)
+        net, progress = _fit_member(model, panel, windows, list(counts.values()), course, member)
         nets.append(net)
         progresses.append(progress)
     return Fitted(panel, left_out, recipe, scaling, windows.calendar.shape[1], nets, progresses)
@@ -88,29 +84,29 @@ def training_rows(model: Forecaster, panel: Panel) -> dict[str, int]:
 
 
 def _fit_member(
-    model: Forecaster, panel: Panel, windows: Windows, counts: list[int], run: Run, member: int
+    model: Forecaster,
+    panel: Panel,
+    windows: Windows,
+    counts: list[int],
+    course: Course,
+    member: int,
 ) -> tuple[nn.Module, Progress]:
     """Train one network."""
     settings = model.get_params()
     identity = {k: v for k, v in settings.items() if k not in FREE_TO_CHANGE}
     identity = {**identity, "data": panel.digest, "member": member}
-    if run.start is not None:
-        identity["start"] = run.start.data_["sha256"]
-    file = run.checkpoint
-    if file is not None and member:
-        file = file.with_name(f"{file.name}.{member}")
-    progress = Progress(identity)
-    if run.resume and file is not None and file.exists():
-        progress = load_progress(file, identity)
+    if course.start is not None:
+        identity["start"] = course.start.data_["sha256"]
+    progress = course.run.progress(identity, member)
     calendar = windows.calendar.shape[1]
     net = new_network(model, windows.recipe, panel.schema, calendar, len(panel.series), member)
-    if run.start is not None:
-        theirs: Any = run.start.nets_[member % len(run.start.nets_)]
+    if course.start is not None:
+        theirs: Any = course.start.nets_[member % len(course.start.nets_)]
         take_over(theirs, net)
     data = training_origins(model, net, windows, counts)
     plan = Plan.of(settings, seed=model.seed + STRIDE * member, averaged_by="epochs")
-    work = Training(net, data, model.batch_size, tuple(model.augment), model.device, run.team)
-    trained = Trainer(work, plan, progress).run(file, run.report)
+    work = Training(net, data, model.batch_size, tuple(model.augment), model.device, course.team)
+    trained = Trainer(work, plan, progress).run(course.run.file(member), course.run.report)
     return trained.cpu(), progress
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.errors import DataError, ModelError
-from holdfast.tasks.checkpoint import Progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.language.card import model_card
 from holdfast.tasks.language.fitting import fit_network, new_network
 from holdfast.tasks.language.generating import How, drawn
@@ -208,7 +208,7 @@ class LanguageModel(Estimator):
         begin = None if start is None else self._begin(as_model(start, LanguageModel.load))
         parts = read_parts(X, self.validation, self.encoding, valid)
         file = None if checkpoint is None else Path(checkpoint)
-        fitted = fit_network(settings, parts, file, resume, report, begin)
+        fitted = fit_network(settings, parts, Run(file, resume, report), begin)
         self.tokens_, self.net_, self.data_ = fitted.tokens, fitted.net.eval(), fitted.data
         self.history_ = fitted.progress.history
         self.best_epoch_ = fitted.progress.best_epoch

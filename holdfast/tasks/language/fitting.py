@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.errors import DataError
-from holdfast.tasks.checkpoint import Progress, load_progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.language.net import LanguageNet
 from holdfast.tasks.language.reading import Parts, Text
 from holdfast.tasks.language.settings import FREE_TO_CHANGE, shape_of
@@ -35,9 +34,7 @@ class Fitted:
 def fit_network(
     settings: dict[str, Any],
     parts: Parts,
-    checkpoint: Path | None = None,
-    resume: bool = False,
-    report: Callable[[Progress], None] | None = None,
+    run: Run,
     start: Start | None = None,
 ) -> Fitted:
     """Learn the tokens of a text, and train a network on it.
@@ -66,9 +63,7 @@ def fit_network(
     identity["data"] = digest.hexdigest()
     if start is not None:
         identity["start"] = start.digest
-    progress = Progress(identity)
-    if resume and checkpoint is not None and checkpoint.exists():
-        progress = load_progress(checkpoint, identity)
+    progress = run.progress(identity)
     net = new_network(settings, len(tokens))
     if start is not None:
         net.load_state_dict(start.net.state_dict())
@@ -85,7 +80,7 @@ def fit_network(
         seed=settings["seed"],
         device=settings["device"],
     )
-    trained = Trainer(work, Plan.of(settings), progress).run(checkpoint, report)
+    trained = Trainer(work, Plan.of(settings), progress).run(run.checkpoint, run.report)
     data = {
         "name": Path(parts.train.name).name if parts.train.is_file else parts.train.name,
         "sha256": digest.hexdigest(),

@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 
 from holdfast.data.text import Vocabulary
 from holdfast.errors import ModelError
-from holdfast.tasks.checkpoint import Progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
 from holdfast.tasks.parameters import Estimator, tuples
 from holdfast.tasks.tag.card import model_card
 from holdfast.tasks.tag.decoding import Decoder, Tagged, Wanted
 from holdfast.tasks.tag.encoded import Lexicon
 from holdfast.tasks.tag.evaluation import TagEvaluation, compare
-from holdfast.tasks.tag.fitting import Run, fit_network, new_network
+from holdfast.tasks.tag.fitting import fit_network, new_network
 from holdfast.tasks.tag.labels import Labels
 from holdfast.tasks.tag.sentences import Layout, Sentences, as_sentences
 from holdfast.tasks.tag.settings import check_settings

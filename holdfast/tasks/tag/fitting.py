@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 
 from holdfast.data.text import Vocabulary, WordVectors, read_vectors
 from holdfast.errors import DataError
-from holdfast.tasks.checkpoint import Progress, load_progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.random_numbers import own_random_numbers, seed_everything_of_ours
 from holdfast.tasks.tag.encoded import Lexicon
 from holdfast.tasks.tag.labels import Labels
@@ -23,15 +22,6 @@ from holdfast.tasks.tag.settings import FREE_TO_CHANGE
 from holdfast.tasks.tag.training import Held, Tagging
 from holdfast.tasks.tag.words import Normal
 from holdfast.tasks.trainer import Plan, Trainer
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a training is kept: its checkpoint, whether it goes on from it, and who is told."""
-
-    checkpoint: Path | None = None
-    resume: bool = False
-    report: Callable[[Progress], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,9 +54,7 @@ def fit_network(
     identity = {name: value for name, value in settings.items() if name not in FREE_TO_CHANGE}
     # As JSON has it: tuples and paths would differ from what the checkpoint gives back.
     identity = json.loads(json.dumps({**identity, "data": data["sha256"]}, default=str))
-    progress = Progress(identity)
-    if run.resume and run.checkpoint is not None and run.checkpoint.exists():
-        progress = load_progress(run.checkpoint, identity)
+    progress = run.progress(identity)
     net = new_network(settings, lexicon, word_size)
     if vectors is not None and net.layer is not None:
         with torch.no_grad():

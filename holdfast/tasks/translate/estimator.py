@@ -16,14 +16,14 @@ from torch import nn
 from holdfast.errors import DataError, LongTextWarning, ModelError
 from holdfast.nn.beam import Beam
 from holdfast.nn.sampling import Sampling
-from holdfast.tasks.checkpoint import Progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.model_folder import load_config, load_weights, save_model, whole
 from holdfast.tasks.parameters import Estimator
 from holdfast.tasks.translate.alignment import Alignment, Translation, align, as_translation
 from holdfast.tasks.translate.card import model_card
 from holdfast.tasks.translate.codec import Codec
 from holdfast.tasks.translate.corpus import make_corpus
-from holdfast.tasks.translate.fitting import Run, fit_networks
+from holdfast.tasks.translate.fitting import fit_networks
 from holdfast.tasks.translate.network import new_network
 from holdfast.tasks.translate.pairs import Pairs, read_pairs, read_sources
 from holdfast.tasks.translate.scores import Evaluation, bleu, chrf

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from holdfast.errors import DataError, LongTextWarning
 from holdfast.nn.sampling import Sampling
-from holdfast.tasks.checkpoint import Progress, load_progress
+from holdfast.tasks.checkpoint import Progress, Run
 from holdfast.tasks.trainer import Plan, Trainer
 from holdfast.tasks.translate.codec import Codec
 from holdfast.tasks.translate.corpus import Corpus, make_corpus
@@ -22,15 +21,6 @@ from holdfast.tasks.translate.scores import bleu
 from holdfast.tasks.translate.searching import search
 from holdfast.tasks.translate.settings import FREE_TO_CHANGE, least_count, never_said
 from holdfast.tasks.translate.training import Translating
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a training is started and kept: its checkpoint, who is told."""
-
-    checkpoint: Path | None = None
-    resume: bool = False
-    report: Callable[[Progress], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,19 +125,14 @@ def _fit_member(
 ) -> tuple[nn.Module, Progress]:
     """Train one network."""
     identity = {**identity, "member": member}
-    file = run.checkpoint
-    if file is not None and member:
-        file = file.with_name(f"{file.name}.{member}")
-    progress = Progress(identity)
-    if run.resume and file is not None and file.exists():
-        progress = load_progress(file, identity)
+    progress = run.progress(identity, member)
     net = new_network(settings, len(watch.source), len(watch.target), member)
     seed = settings["seed"] + STRIDE * member
     own = {**settings, "seed": seed}
     watching = watch if settings["watch"] == "bleu" else None
     work = Translating(net, corpus, watched, own, watching)
     plan = Plan.of(settings, seed=seed)
-    trained = Trainer(work, plan, progress).run(file, run.report)
+    trained = Trainer(work, plan, progress).run(run.file(member), run.report)
     return trained.cpu(), progress
 
 
