@@ -15,6 +15,7 @@ from benchmarks.text.registry import Amount, Row, experiment
 from benchmarks.text.word_language_model import NARROW, OURS, THEIRS, Size, loops
 from benchmarks.timing import alternate
 from holdfast.tasks.language.estimator import LanguageModel
+from holdfast.tasks.language.scoring import Dynamic
 from holdfast.tasks.progress import Lines
 
 FILE = "war_and_peace/war_and_peace.txt.xz"
@@ -33,6 +34,8 @@ class Contender:
     preset: str
     changes: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    dynamic: Dynamic | None = None
+    """How the model goes on learning while it is scored once more."""
 
     def run(self, parts: tuple[str, str, str], seeds: range, *, quick: bool) -> Row:
         """Train with every seed, and score on the test part."""
@@ -41,8 +44,13 @@ class Contender:
         for seed in seeds:
             model, minutes = self.trained(parts, seed, quick=quick)
             found = model.evaluate(test, after=valid[-BEFORE:])
+            adapted = None
+            if self.dynamic is not None:
+                how = {"after": valid[-BEFORE:], "dynamic": self.dynamic}
+                adapted = model.evaluate(test, **how).nats
             for column, value in (
                 (f"test nats per {model.level}", found.nats),
+                ("with dynamic evaluation", adapted),
                 ("test perplexity", found.perplexity),
                 ("watched nats", min(row["valid_loss"] for row in model.history_)),
                 ("parameters", float(sum(p.numel() for p in model.net_.parameters()))),
@@ -80,9 +88,10 @@ class Contender:
 
 
 _NARROW = {"precision": "bfloat16"}
+# Dynamic evaluation (Krause et al. 2018) with its defaults; beside the score without.
 CHARACTERS = (
-    Contender("char-medium", "char-medium", _NARROW, "1 x 512 units"),
-    Contender("char-large", "char-large", _NARROW, "2 x 512 units"),
+    Contender("char-medium", "char-medium", _NARROW, "1 x 512 units", Dynamic()),
+    Contender("char-large", "char-large", _NARROW, "2 x 512 units", Dynamic()),
 )
 
 _WORDS: dict[str, Any] = {"ends": "paragraphs", "max_epochs": 12, **_NARROW}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,24 +173,22 @@ def adapted_losses(
     before, after = _shifted(stream, begin)
     length = PASS if dynamic is None else dynamic.steps
     seen = None if cache is None else _Seen(cache, net.shape.widths[-1])
-    trained = {name: p.detach().clone() for name, p in net.named_parameters()}
+    learner = None if dynamic is None else _Learner(net, dynamic, squares)
     found, states = [], None
     try:
         for inputs, targets in zip(before.split(length), after.split(length), strict=True):
-            with torch.set_grad_enabled(dynamic is not None):
+            with torch.set_grad_enabled(learner is not None):
                 passed = net(inputs.unsqueeze(1), states)
                 states = detached(passed.states)
                 said = passed.said.squeeze(1)
                 losses = net.losses(said, targets)
             kept = losses.detach()
             found.append(kept if seen is None else seen.mix(kept, said.detach(), targets))
-            if dynamic is not None:
-                _learn(net, losses.mean(), trained, dynamic, squares)
+            if learner is not None:
+                learner.learn(losses.mean())
     finally:
-        with torch.no_grad():
-            for name, parameter in net.named_parameters():
-                parameter.copy_(trained[name])
-                parameter.grad = None
+        if learner is not None:
+            learner.forget()
     return torch.cat(found) if found else torch.zeros(0)
 
 
@@ -213,33 +212,51 @@ def gradient_squares(
     return {name: total / max(1, count) for name, total in sums.items()}
 
 
-def _learn(
-    net: LanguageNet,
-    loss: Tensor,
-    trained: dict[str, Tensor],
-    how: Dynamic,
-    squares: dict[str, Tensor] | None,
-) -> None:
-    """A step down the gradient, and a step back towards the trained weights."""
-    net.zero_grad()
-    loss.backward()
-    if how.clip:
-        torch.nn.utils.clip_grad_norm_(net.parameters(), how.clip)
-    roots = None if squares is None else {name: s.sqrt() for name, s in squares.items()}
-    mean = 1.0
-    if roots is not None:
+class _Learner:
+    """Steps down the gradient, each with one back towards the trained weights."""
+
+    def __init__(
+        self, net: LanguageNet, how: Dynamic, squares: Mapping[str, Tensor] | None
+    ) -> None:
+        self.net = net
+        self.how = how
+        self.trained = {name: p.detach().clone() for name, p in net.named_parameters()}
+        self.roots: dict[str, Tensor] = {}
+        self.back: dict[str, Tensor] = {}
+        if squares is None:
+            return
+        roots = {name: square.sqrt() for name, square in squares.items()}
         numbers = sum(root.numel() for root in roots.values())
         mean = max(float(sum(root.sum() for root in roots.values())) / numbers, 1e-12)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if parameter.grad is None:
-                continue
-            step, back = parameter.grad, torch.tensor(how.decay)
-            if roots is not None:
-                step = step / (roots[name] + how.epsilon)
-                back = (how.decay * roots[name] / mean).clamp(max=1.0)
-            away = trained[name] - parameter
-            parameter.add_(step, alpha=-how.learning_rate).add_(back * away)
+        for name, root in roots.items():
+            self.roots[name] = root + how.epsilon
+            self.back[name] = (how.decay * root / mean).clamp(max=1.0)
+
+    def learn(self, loss: Tensor) -> None:
+        """A step from a loss that has just been scored."""
+        net, how = self.net, self.how
+        net.zero_grad()
+        loss.backward()
+        if how.clip:
+            torch.nn.utils.clip_grad_norm_(net.parameters(), how.clip)
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                if parameter.grad is None:
+                    continue
+                away = self.trained[name] - parameter
+                step = parameter.grad
+                if name in self.roots:
+                    step, away = step / self.roots[name], away * self.back[name]
+                else:
+                    away = away * how.decay
+                parameter.add_(step, alpha=-how.learning_rate).add_(away)
+
+    def forget(self) -> None:
+        """Give the network its trained weights again."""
+        with torch.no_grad():
+            for name, parameter in self.net.named_parameters():
+                parameter.copy_(self.trained[name])
+                parameter.grad = None
 
 
 def _shifted(stream: np.ndarray, begin: int) -> tuple[Tensor, Tensor]:
