@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from holdfast.compiler import threads
-from holdfast.compiler.build import chain
-from holdfast.compiler.emit.llvm_chain import KINDS, padded, scratch_size
+from holdfast.compiler import build
+from holdfast.compiler.emit.llvm import FORMATS
+from holdfast.compiler.emit.llvm_chain import KINDS, emit_chain, padded, scratch_size
+from holdfast.compiler.emit.target import TARGETS, host
+from holdfast.errors import BuildError
 from holdfast.nn import chain_kernels, chains, memory, viterbi
 from holdfast.nn.chains import Scores, Sums
+from tests.emit.fresh import fresh
 from tests.helpers import assert_same
 
 SIZES = [(1, 1, 1), (1, 3, 2), (2, 1, 16), (7, 5, 17), (63, 4, 5), (12, 33, 22), (5, 3, 100)]
@@ -39,6 +44,12 @@ def draw(
     emissions = random(T, B, K)
     emissions[torch.arange(T).unsqueeze(1) >= lengths] = 0.0
     return Scores(emissions, *parts, counts=lengths)
+
+
+def rounded(scores: Scores) -> Scores:
+    """The same in whole numbers, whose sums are exact."""
+    parts = (scores.emissions, scores.start, scores.transitions, scores.end)
+    return Scores(*(part.round() for part in parts), counts=scores.counts)
 
 
 @pytest.fixture
@@ -130,8 +141,7 @@ def test_best_paths_are_those_of_operations(
 ) -> None:
     scores = draw(generator, size, dtype, closed=closed)
     if size[2] == 17:  # sums of whole numbers: many paths are equally good
-        parts = (scores.emissions, scores.start, scores.transitions, scores.end)
-        scores = Scores(*(part.round() for part in parts), counts=scores.counts)
+        scores = rounded(scores)
     path, total = viterbi.best(scores)
     monkeypatch.setattr(viterbi, "plain", lambda *tensors: False)
     expected, best = viterbi.best(scores)
@@ -156,7 +166,6 @@ def test_threads_change_nothing(
         monkeypatch.setattr(chain_kernels.threads, "shared", lambda operations, n=count: n)
         for one, other in zip(alone, run(), strict=True):
             assert torch.equal(one, other)
-    assert threads is chain_kernels.threads
 
 
 def test_layouts_that_are_not_contiguous(generator: torch.Generator) -> None:
@@ -183,11 +192,41 @@ def test_scores_that_lie_far_apart_are_summed_in_float64(generator: torch.Genera
     assert_same(found.nodes, reference.nodes, "nodes", dtype=torch.float32)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_kernels_of_other_targets_assemble(target: str, kind: str) -> None:
+    for form in FORMATS.values():
+        text = emit_chain(kind, form, TARGETS[target])
+        try:
+            code = build.assemble(text, TARGETS[target])
+        except BuildError as error:
+            if "cannot emit for" not in str(error):
+                raise
+            pytest.skip(str(error))
+        assert code.startswith(b"\x7fELF")
+        assert b"\0whole\0" in code
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernels_of_other_widths_run_here(
+    generator: torch.Generator, tmp_path: Path, vector_bytes: int, dtype: torch.dtype
+) -> None:
+    scores = draw(generator, (7, 5, 11), dtype, closed=False)
+    whole = rounded(scores)
+    alone = chains._compiled(scores, dtype, both=True), viterbi.best(whole)
+    with fresh(tmp_path, replace(host(), vector_bytes=vector_bytes)):
+        assert build.chain("best", dtype).tile.lanes == vector_bytes // dtype.itemsize
+        found = chains._compiled(scores, dtype, both=True), viterbi.best(whole)
+    assert_same(tuple(found[0]), tuple(alone[0]))
+    assert torch.equal(found[1][0], alone[1][0])
+
+
 def test_working_memory() -> None:
     assert [padded(K, 16) for K in (1, 16, 17)] == [16, 16, 32]
     assert [scratch_size(kind, 3, 17, 16) for kind in KINDS] == [64, 32 * 25, 96]
 
 
 def test_kernels_are_made_once() -> None:
-    kernels: list[Any] = [chain("best", torch.float32) for _ in range(2)]
+    kernels: list[Any] = [build.chain("best", torch.float32) for _ in range(2)]
     assert kernels[0] is kernels[1]
