@@ -174,7 +174,7 @@ def adapted_losses(
     length = PASS if dynamic is None else dynamic.steps
     seen = None if cache is None else _Seen(cache, net.shape.widths[-1])
     learner = None if dynamic is None else _Learner(net, dynamic, squares)
-    found, states = [], None
+    found, states, done = torch.empty(len(stream)), None, 0
     try:
         for inputs, targets in zip(before.split(length), after.split(length), strict=True):
             with torch.set_grad_enabled(learner is not None):
@@ -183,13 +183,17 @@ def adapted_losses(
                 said = passed.said.squeeze(1)
                 losses = net.losses(said, targets)
             kept = losses.detach()
-            found.append(kept if seen is None else seen.mix(kept, said.detach(), targets))
+            kept = kept if seen is None else seen.mix(kept, said.detach(), targets)
+            # In one tensor: small ones that stay would lie between the large ones that go, and
+            # memory in such pieces could not be used again.
+            found[done : done + len(kept)] = kept
+            done += len(kept)
             if learner is not None:
                 learner.learn(losses.mean())
     finally:
         if learner is not None:
             learner.forget()
-    return torch.cat(found) if found else torch.zeros(0)
+    return found
 
 
 def gradient_squares(
