@@ -28,12 +28,14 @@ def sums(
     T, B, K = emissions.shape
     kind = "marginals" if both else "sums"
     kernel = build.chain(kind, emissions.dtype)
+    given = (emissions, start, ways, end, steps)
     log_z = torch.empty(B, dtype=torch.float64)
-    found: list[Tensor] = [log_z]
-    if both:
-        found += [emissions.new_empty(T, B, K), emissions.new_empty(B, K, K)]
-    _launch(kernel, kind, (emissions, start, ways, end, steps), found)
-    return log_z, *(found[1:] if both else (None, None))
+    if not both:
+        _launch(kernel, kind, given, [log_z])
+        return log_z, None, None
+    nodes, edges = emissions.new_empty(T, B, K), emissions.new_empty(B, K, K)
+    _launch(kernel, kind, given, [log_z, nodes, edges])
+    return log_z, nodes, edges
 
 
 def best(
