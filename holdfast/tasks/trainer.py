@@ -39,9 +39,8 @@ class Plan:
     ``"decay"``, divided by `decay` after every epoch beyond the first `decay_after`. `averaging` is
     the decay of the running average of the weights, 0 for none, ``"triggered"`` for the mean
     since the held-out loss stopped falling for `trigger` epochs (NT-ASGD), or ``"mean"`` for that
-    since training began. With `precision`
-    ``"bfloat16"`` a step multiplies matrices of bfloat16, as autocast has it; weights, sums and
-    what is measured stay what they are.
+    since training began. With `precision` ``"bfloat16"`` a step multiplies matrices of bfloat16, as
+    autocast has it; weights, sums and what is measured stay what they are.
     """
 
     learning_rate: float

@@ -123,7 +123,7 @@ def test_no_path_at_all(poisoned: None) -> None:
     for emissions in (scores.emissions, torch.full((2, 2, 3), -math.inf)):
         parts = (emissions, torch.ones(3), torch.zeros(3, 3), torch.ones(3), scores.steps)
         log_z, nodes, _ = chain_kernels.sums(*parts, both=True)
-        assert log_z.isneginf().all() or (log_z < -80).all()
+        assert bool(log_z.isneginf().all())
         assert nodes is not None
         assert not nodes.isnan().any()
 
