@@ -136,17 +136,22 @@ def top_of(part: Tensor) -> Tensor:
     return torch.where(top.isneginf(), 0.0, top)
 
 
+def _exponentials(scores: Scores, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
+    """exp(start), exp(transitions) and exp(end), the largest of each 1, and what that took off the
+    logarithm of each row, `[B]` float64."""
+    parts = (scores.start, scores.transitions, scores.end)
+    start, ways, end = tops = [top_of(part) for part in parts]
+    taken = start + (scores.steps - 1) * ways.double() + end
+    pairs = zip(parts, tops, strict=True)
+    return [torch.exp((part - top).to(dtype)) for part, top in pairs], taken
+
+
 def _compiled(scores: Scores, dtype: torch.dtype, both: bool) -> Sums:
     """By compiled code, which scales at every step."""
-    parts = (scores.start, scores.transitions, scores.end)
-    shift = [top_of(part) for part in parts]
-    start, ways, end = (
-        torch.exp((part - top).to(dtype)) for part, top in zip(parts, shift, strict=True)
-    )
+    (start, ways, end), added = _exponentials(scores, dtype)
     emissions, steps = scores.emissions, scores.steps
     found = chain_kernels.sums(emissions.to(dtype), start, ways, end, steps, both=both)
     log_z, nodes, edges = found
-    added = shift[0] + (steps - 1) * shift[1].double() + shift[2]
     log_z += torch.where(steps > 0, added, 0.0)
     if nodes is None or edges is None:
         return Sums(log_z)
@@ -162,11 +167,7 @@ def _scaled(scores: Scores, dtype: torch.dtype, every: int, both: bool) -> Sums:
     emissions = scores.emissions
     T, B, K = emissions.shape
     sides, tiny = 2 if both else 1, torch.finfo(dtype).tiny
-    ends = (scores.start, scores.transitions, scores.end)
-    shift = [top_of(part) for part in ends]
-    start, ways, end = (
-        torch.exp((part - top).to(dtype)) for part, top in zip(ends, shift, strict=True)
-    )
+    (start, ways, end), shift = _exponentials(scores, dtype)
     sizes = [T * sides * B * K] * 3 + [T * B * K] * (2 if both else 0)
     like = torch.empty(0, dtype=dtype, device=emissions.device)
     on_cpu = like.device.type == "cpu"
@@ -194,7 +195,7 @@ def _scaled(scores: Scores, dtype: torch.dtype, every: int, both: bool) -> Sums:
             scale[t] = total[0, :, 0]
     final = (scores.last(found[:, 0]) * end).sum(-1).double().log()
     added = torch.where(scores.valid, scale.double().log() + tops, 0.0).sum(0)
-    log_z = final + added + shift[0] + (scores.steps - 1) * shift[1].double() + shift[2]
+    log_z = final + added + shift
     log_z = torch.where(scores.steps > 0, log_z, 0.0)
     if not both:
         return Sums(log_z)
